@@ -1,0 +1,100 @@
+"""Run the same pipeline over many scenarios: instances are tests.
+
+This module only hands out the public names, and loads what stands behind one when it is asked for:
+it is imported in every kernel.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pytest_ductaflow.config import (
+        display_config_summary,
+        generate_config_markdown,
+        is_notebook_execution,
+        load_cli_config,
+        unpack_config,
+    )
+    from pytest_ductaflow.debug import debug_flow
+    from pytest_ductaflow.errors import (
+        ConfigError,
+        DuctaflowError,
+        FlowError,
+        FlowWarning,
+        InstanceError,
+        RecordError,
+        RunBusy,
+        RunFailed,
+    )
+    from pytest_ductaflow.execution import run_notebook, run_step_flow
+    from pytest_ductaflow.instance import write_instances
+    from pytest_ductaflow.notebook_html import convert_notebook_to_html
+    from pytest_ductaflow.record import analyze_execution_logs, load_runs
+    from pytest_ductaflow.report import generate_status_report
+
+__version__ = "0.1.0"
+
+_MODULES = {
+    "config": (
+        "display_config_summary",
+        "generate_config_markdown",
+        "is_notebook_execution",
+        "load_cli_config",
+        "unpack_config",
+    ),
+    "debug": ("debug_flow",),
+    "errors": (
+        "ConfigError",
+        "DuctaflowError",
+        "FlowError",
+        "FlowWarning",
+        "InstanceError",
+        "RecordError",
+        "RunBusy",
+        "RunFailed",
+    ),
+    "execution": ("run_notebook", "run_step_flow"),
+    "instance": ("write_instances",),
+    "notebook_html": ("convert_notebook_to_html",),
+    "record": ("analyze_execution_logs", "load_runs"),
+    "report": ("generate_status_report",),
+}
+_HOMES = {name: module for module, names in _MODULES.items() for name in names}
+
+__all__ = [
+    "ConfigError",
+    "DuctaflowError",
+    "FlowError",
+    "FlowWarning",
+    "InstanceError",
+    "RecordError",
+    "RunBusy",
+    "RunFailed",
+    "analyze_execution_logs",
+    "convert_notebook_to_html",
+    "debug_flow",
+    "display_config_summary",
+    "generate_config_markdown",
+    "generate_status_report",
+    "is_notebook_execution",
+    "load_cli_config",
+    "load_runs",
+    "run_notebook",
+    "run_step_flow",
+    "unpack_config",
+    "write_instances",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,142 @@
+"""Everything a run prints, in one file that is both the record and the channel.
+
+The run's process has descriptors 1 and 2 on the output file itself, opened for appending, so
+subprocesses and C code write there in order, without a pipe, a thread or a buffer of ours, and
+what was printed survives any crash. Python's own ``sys.stdout`` writes to the same file through
+:class:`OutputFile`, which also notices what others appended since (the gap before its own write), so
+that a notebook or a console can show those bytes too.
+
+Loads nothing but the standard library: it runs in every kernel.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final
+
+from pytest_ductaflow.status import WarningLine, WarningScanner, decode
+
+_BLOCK: Final = 1 << 20
+
+
+class OutputFile:
+    """The writing end, in the process that prints. Safe for threads and after a fork."""
+
+    def __init__(self, path: str) -> None:
+        append = os.O_WRONLY | os.O_APPEND | getattr(os, "O_BINARY", 0)
+        self._write_fd = os.open(path, append)
+        self._read_fd = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
+        self._seen = os.fstat(self._read_fd).st_size
+        self._lock = threading.RLock()
+        if hasattr(os, "register_at_fork"):
+            os.register_at_fork(after_in_child=self._renew_lock)
+
+    def redirect(self, *descriptors: int) -> None:
+        """Point descriptors (1 and 2) at the file; subprocesses inherit them."""
+        for descriptor in descriptors:
+            os.dup2(self._write_fd, descriptor, inheritable=True)
+
+    def write(self, data: bytes) -> Iterator[bytes]:
+        """Append ``data``; then give, in blocks, what others appended between our last look and it."""
+        with self._lock:
+            view = memoryview(data)
+            while view:
+                view = view[os.write(self._write_fd, view) :]
+            end = os.lseek(self._write_fd, 0, os.SEEK_CUR)
+            foreign = (self._seen, max(self._seen, end - len(data)))
+            self._seen = max(self._seen, end)
+        return self._blocks(*foreign)
+
+    def take_foreign(self) -> Iterator[bytes]:
+        """What others appended since our last look, in blocks."""
+        with self._lock:
+            size = os.fstat(self._read_fd).st_size
+            foreign = (self._seen, max(self._seen, size))
+            self._seen = foreign[1]
+        return self._blocks(*foreign)
+
+    def _blocks(self, start: int, end: int) -> Iterator[bytes]:
+        while start < end:
+            block = _read_at(self._read_fd, min(_BLOCK, end - start), start)
+            if not block:
+                return
+            start += len(block)
+            yield block
+
+    def _renew_lock(self) -> None:
+        self._lock = threading.RLock()
+
+
+class OutputReader:
+    """The reading end, in the process that watches a run: new bytes, warning lines and their cells."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._file = open(path, "rb", buffering=0)
+        self._scanner = WarningScanner()
+        self._cells: list[tuple[int, int]] = []  # (offset at which a cell started, cell)
+        self._warnings: list[WarningLine] = []
+
+    def cell_started(self, cell: int) -> None:
+        """Note that what is printed from here on belongs to this cell. Callable from any thread."""
+        self._cells.append((self._path.stat().st_size, cell))
+
+    def read(self) -> bytes:
+        """The next piece of new output, empty if there is none."""
+        data = self._file.read(_BLOCK) or b""
+        self._warnings += self._scanner.feed(data)
+        return data
+
+    def warnings(self) -> list[dict[str, Any]]:
+        """All warning lines so far as the record holds them: ``line``, ``cell`` and ``text``."""
+        return [{"line": w.line, "cell": self._cell_at(w.offset), "text": w.text} for w in self._warnings]
+
+    def close(self) -> None:
+        """Finish: a last line without an end counts too."""
+        self._warnings += self._scanner.close()
+        self._file.close()
+
+    def _cell_at(self, offset: int) -> int | None:
+        cell = None
+        for start, index in self._cells:
+            if start > offset:
+                break
+            cell = index
+        return cell
+
+
+def last_lines(path: Path, count: int) -> list[str]:
+    """The last printed lines, as a terminal would show them: of a progress bar only its last state."""
+    try:
+        with open(path, "rb") as file:
+            file.seek(max(0, os.fstat(file.fileno()).st_size - (64 << 10)))
+            lines = decode(file.read()).replace("\r\n", "\n").rstrip("\n").split("\n")
+    except OSError:
+        return []
+    shown = [line.rstrip("\r").rsplit("\r", 1)[-1] for line in lines[-count:]]
+    return shown if any(shown) else []
+
+
+def excerpt(path: Path, size: int = 20_000) -> str:
+    """Head and tail of an output file, at most ``size`` bytes, with a visible notice between them."""
+    try:
+        total = path.stat().st_size
+        with open(path, "rb") as file:
+            if total <= size:
+                return decode(file.read())
+            head = decode(file.read(size // 2))
+            file.seek(total - size // 2)
+            tail = decode(file.read())
+    except OSError:
+        return ""
+    return f"{head}\n[… {total - size:,} of {total:,} bytes left out; all are in {path.name} …]\n{tail}"
+
+
+def _read_at(descriptor: int, count: int, offset: int) -> bytes:
+    if hasattr(os, "pread"):
+        return os.pread(descriptor, count, offset)
+    os.lseek(descriptor, offset, os.SEEK_SET)
+    return os.read(descriptor, count)

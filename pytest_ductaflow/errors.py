@@ -1,0 +1,78 @@
+"""What can go wrong, as types. Every error pickles, because errors cross process boundaries."""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+class DuctaflowError(Exception):
+    """Base of all errors that this package raises on purpose."""
+
+
+class ConfigError(DuctaflowError):
+    """A config that is not JSON, cannot be read, or holds a value that JSON has no type for."""
+
+
+class InstanceError(DuctaflowError):
+    """A mistake in an instance file.
+
+    Its text names the file, the line and the key: ``instances/a.json:3: scenarios.origin: …``.
+
+    :param file: the instance file, relative to the project root.
+    :param line: 1-based line of the key at fault.
+    :param key: dotted path of the key, ``""`` for the whole file.
+    :param problem: what is wrong and, where there is one, the way out.
+    """
+
+    def __init__(self, file: str, line: int, key: str, problem: str) -> None:
+        super().__init__(file, line, key, problem)
+        self.file, self.line, self.key, self.problem = file, line, key, problem
+
+    def __str__(self) -> str:
+        key = f"{self.key}: " if self.key else ""
+        return f"{self.file}:{self.line}: {key}{self.problem}"
+
+
+class FlowError(DuctaflowError):
+    """A flow's file that cannot be run: missing, outside the project, without a parameters cell."""
+
+
+class RecordError(DuctaflowError):
+    """A ``run.json`` that is unreadable, damaged or of an unknown schema."""
+
+
+class RunBusy(DuctaflowError):
+    """Another process is executing in this run directory."""
+
+
+class RunFailed(DuctaflowError):
+    """A run ended red.
+
+    :param directory: the run directory that holds the evidence.
+    :param error: the record's ``error`` (type, message, cell, file, line, traceback).
+    """
+
+    def __init__(self, directory: str, error: dict[str, Any]) -> None:
+        super().__init__(directory, error)
+        self.directory, self.error = directory, error
+
+    def __str__(self) -> str:
+        return f"{describe_error(self.error)}\nRun directory: {self.directory}"
+
+
+class FlowWarning(UserWarning):
+    """A line that a flow printed and that makes its run orange.
+
+    ``-W error::pytest_ductaflow.FlowWarning`` makes orange runs fail.
+    """
+
+
+def describe_error(error: dict[str, Any]) -> str:
+    """One line for a record's error: ``flows/x.py:42: ValueError: negative flow``."""
+    place = error.get("file") or ""
+    if place and error.get("line"):
+        place = f"{place}:{error['line']}"
+    message = str(error.get("message") or "").strip()
+    first_line = message.splitlines()[0] if message else ""
+    parts = (place, str(error.get("type") or "Error"), first_line)
+    return ": ".join(part for part in parts if part)

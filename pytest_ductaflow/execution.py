@@ -1,0 +1,451 @@
+"""The one way to execute: a request becomes a run directory with a record.
+
+pytest's items, ``run_notebook``, ``run_step_flow``, a build's nested calls and (for everything but the
+cells) scripts go through here. The order of a run: take the directory's lock, remove what the last run
+left, write config, notebook and a record that says ``running``, let an engine execute while this thread
+reads the output, keeps the record current and watches the deadline, then judge and write the record.
+Nothing of the calling process (working directory, environment, ``sys.path``) is changed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import platform
+import socket
+import sys
+import time
+import uuid
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Final
+
+from pytest_ductaflow import context, engines, record, strict_json
+from pytest_ductaflow.capture import OutputReader
+from pytest_ductaflow.errors import FlowError, RecordError, RunFailed, describe_error
+from pytest_ductaflow.flow import read as read_flow
+from pytest_ductaflow.notebook_html import convert_notebook_to_html
+from pytest_ductaflow.record import Record, RunDirectory
+from pytest_ductaflow.status import Status, decode
+
+#: Seconds between two looks at a run's output and deadline.
+_POLL: Final = 0.05
+#: Seconds between two updates of the record while a run lasts.
+_RECORD_INTERVAL: Final = 1.0
+#: Seconds that a killed run has to disappear.
+_STOP_TIMEOUT: Final = 5.0
+#: A nested flow's lines carry its name, at least this wide, so a build's own warnings stay its own.
+_ECHO_WIDTH: Final = 16
+#: How much of a run's output is shown on the console.
+_ECHO_LIMIT: Final = 1_000_000
+
+#: The session of runs that no pytest started.
+_PROCESS_SESSION: Final = uuid.uuid4().hex
+
+
+@dataclass(frozen=True)
+class Request:
+    """A run to execute.
+
+    :param kind: ``flow`` or ``build``.
+    :param flow: absolute path of the ``.py`` file.
+    :param directory: the run directory, absolute or relative to the working directory.
+    :param config: JSON types only; ``_project_root`` is added.
+    :param timeout: seconds for the whole run, ``None`` for no limit.
+    :param inputs: files whose digests the record keeps: glob patterns and paths below the project root.
+    :param python_path: directories to import from, besides the project root and the flow's own.
+    """
+
+    kind: str
+    flow: Path
+    instance: str
+    directory: Path
+    config: dict[str, Any]
+    project_root: Path
+    node_id: str | None = None
+    session: str = _PROCESS_SESSION
+    engine: str = engines.DEFAULT
+    timeout: float | None = None
+    inputs: tuple[str, ...] = ()
+    scenario: dict[str, Any] = field(default_factory=dict)
+    python_path: tuple[str, ...] = ()
+    export_html: bool = False
+
+
+def execute(request: Request, *, echo: Callable[[str], None] | None = None) -> Record:
+    """Execute a request and return its finished record; a red run is a record, not an exception.
+
+    :param echo: called with the run's output as it is printed.
+    :raises RunBusy: if the directory is in use. :raises FlowError, ConfigError: if there is nothing to run.
+    :raises KeyboardInterrupt: after the run was stopped and recorded as interrupted.
+    """
+    run = Run(request)
+    with record.lock(run.directory.path):
+        run.begin()
+        try:
+            reader = OutputReader(run.directory.output)
+            outcome, stopped = _watch(run, reader, echo)
+        except BaseException as error:
+            interrupted = isinstance(error, KeyboardInterrupt)
+            message = str(error) or "stopped by the user"
+            run.end({"type": type(error).__name__, "message": message}, interrupted=interrupted)
+            raise
+        run.record.cells = _cells(outcome)
+        if stopped is not None:
+            error_of_run: dict[str, Any] | None = {"type": "Timeout", "message": stopped, "cell": outcome.current}
+        elif outcome.finished:
+            error_of_run = None
+        else:
+            missing = {"type": "Error", "message": "the run did not finish"}
+            error_of_run = {"cell": outcome.current, **(outcome.error or missing)}
+        remarks = [outcome.remark] if outcome.remark else []
+        run.end(error_of_run, reader, outcome.events, remarks)
+    return run.record
+
+
+def prepare(request: Request) -> RunDirectory:
+    """Make the run directory as for a run (config, notebook) but execute nothing.
+
+    The directory then proves nothing: a record of an earlier run is removed.
+    """
+    run = Run(request)
+    with record.lock(run.directory.path):
+        record.remove(run.directory.record)
+        run.write_files(injected=True)
+    return run.directory
+
+
+def run_notebook(
+    notebook_file: str | os.PathLike[str],
+    notebooks_dir: str | os.PathLike[str] | None = None,
+    config: dict[str, Any] | None = None,
+    *,
+    execution_dir: str | os.PathLike[str] | None = None,
+    project_root: str | os.PathLike[str] | None = None,
+    timeout: float | None = None,
+    export_html: bool = False,
+    no_execute: bool = False,
+) -> Path:
+    """Execute a flow or build with a config, in a directory of its own.
+
+    Its output appears on the console and in ``<flow>_execution_output.txt``. Inside a build each line
+    is prefixed with the flow's name.
+
+    :param notebook_file: the ``.py`` file; a relative path is looked up in ``notebooks_dir``, in the
+        working directory, then below the project root.
+    :param config: injected as ``config``; JSON types only. ``_project_root`` is added.
+    :param execution_dir: the run directory, created if needed; by default the working directory.
+    :param project_root: by default that of the surrounding run, the config's ``_project_root``, or the
+        working directory.
+    :param timeout: seconds for the whole run.
+    :param export_html: also write ``<flow>.html``.
+    :param no_execute: prepare the directory and execute nothing.
+    :returns: path of the executed notebook.
+    :raises RunFailed: if the run is red. :raises FlowError: if there is no such flow.
+    """
+    config = dict(config or {})
+    no_execute = bool(config.pop("_no_execute", False)) or no_execute
+    around = context.current()
+    root = Path(project_root or config.get("_project_root") or (around.project_root if around else "."))
+    root = Path(os.path.abspath(root))
+    flow = _find_flow(Path(notebook_file), notebooks_dir, root)
+    directory = Path(os.path.abspath(execution_dir or "."))
+    request = Request(
+        kind="build" if flow.parent.name == "builds" else "flow",
+        flow=flow,
+        instance=directory.name,
+        directory=directory,
+        config=config,
+        project_root=root,
+        timeout=timeout,
+        export_html=export_html,
+    )
+    if around:
+        request = replace(request, session=around.session, engine=around.engine, python_path=around.python_path)
+    if no_execute:
+        prepared = prepare(request)
+        print(f"🔍 Prepared, not executed: {prepared.path}")
+        return prepared.notebook
+    result = execute(request, echo=_Echo(flow.stem if around else None))
+    names = RunDirectory(directory.resolve(), flow.stem)
+    if result.light.is_red:
+        raise RunFailed(str(names.path), result.error or {})
+    return names.notebook
+
+
+def run_step_flow(
+    notebook_file: str | os.PathLike[str],
+    step_name: str,
+    instance_name: str,
+    config: dict[str, Any] | None = None,
+    suffix: str = "",
+) -> Path:
+    """Execute a flow in ``runs/<step_name>/<instance_name><suffix>/`` below the working directory.
+
+    :returns: path of the executed notebook. :raises RunFailed: if the run is red.
+    """
+    stem, instance = Path(notebook_file).stem, f"{instance_name}{suffix}"
+    print(f"🚀 Starting {stem} | Instance: {instance}")
+    started = time.monotonic()
+    try:
+        notebook = run_notebook(
+            notebook_file, config=config, execution_dir=Path("runs", step_name, instance)
+        )
+    except Exception as error:
+        reason = describe_error(error.error) if isinstance(error, RunFailed) else str(error)
+        print(f"❌ Failed {stem} | Instance: {instance} | Error: {reason}")
+        raise
+    print(f"✅ Completed {stem} | Instance: {instance} | Time: {time.monotonic() - started:.1f}s")
+    return notebook
+
+
+def _python_path(request: Request) -> tuple[str, ...]:
+    """What a flow can import from: the project root, pytest's ``pythonpath``, what stands beside it."""
+    paths = (str(request.project_root), *request.python_path, str(request.flow.parent))
+    return tuple(dict.fromkeys(paths))
+
+
+# --- the steps of a run --------------------------------------------------------------------------
+
+
+class Run:
+    """A run from its first file to its record; whoever executes the cells calls ``begin`` and ``end``.
+
+    :raises ConfigError, FlowError, RecordError: if the request cannot be run; nothing is touched then.
+    """
+
+    def __init__(self, request: Request) -> None:
+        strict_json.check_types(request.config)
+        self.request = request
+        self.flow = read_flow(request.flow)
+        self.directory = RunDirectory(record.make_directory(request.directory), request.flow.stem)
+        self.config = {**request.config, "_project_root": str(request.project_root)}
+        self._before: dict[str, tuple[int, int]] = {}
+        self._started = 0.0
+        self.record: Record
+
+    def begin(self, *, script: bool = False) -> None:
+        """Remove what the last run left; write config, notebook and a record that says ``running``.
+
+        :param script: the flow runs as a script: its notebook is for opening, with the config in it.
+        """
+        names = self.directory
+        with contextlib.suppress(RecordError):
+            record.remove_outputs(names, record.read_record(names.path))
+        for path in (names.record, names.html, names.notebook, names.output, names.path / record.CLI_OUTPUT_NAME):
+            record.remove(path)
+        if not script:
+            record.create_output(names.output)
+        self._before = record.files_in(names)
+        self.write_files(injected=script)
+        self.record = self._new_record()
+        record.write_record(names.path, self.record)
+        around = context.current()
+        if around is not None and Path(around.run_directory) != names.path:
+            around.report("run", directory=str(names.path))
+        self._started = time.monotonic()
+
+    def end(
+        self,
+        error: dict[str, Any] | None,
+        reader: OutputReader | None = None,
+        events: Iterable[dict[str, Any]] = (),
+        remarks: Sequence[str] = (),
+        *,
+        interrupted: bool = False,
+    ) -> None:
+        """Judge the evidence and write the final record."""
+        names, final = self.directory, self.record
+        final.error = _top_error(error) if error else None
+        if reader is not None:
+            final.warnings = reader.warnings()
+        children = [event["directory"] for event in events if event["event"] == "run"]
+        final.runs = [Path(os.path.relpath(path, names.path)).as_posix() for path in dict.fromkeys(children)]
+        if self.request.export_html and not interrupted:
+            try:
+                convert_notebook_to_html(names.notebook, names.html)
+            except Exception as problem:  # asked for beside the run: it must not turn a good run red
+                remarks = [*remarks, f"⚠️ HTML export failed: {problem}"]
+        final.warnings += [{"line": None, "cell": None, "text": remark} for remark in remarks]
+        final.status = (Status.INTERRUPTED if interrupted else _status(final, names.path)).value
+        written = {name for name, info in record.files_in(names).items() if self._before.get(name) != info}
+        final.outputs = {name: record.digest(names.path / name) for name in sorted(written)}
+        final.ended = record.now()
+        final.duration = round(time.monotonic() - self._started, 3)
+        record.write_record(names.path, final)
+
+    def write_files(self, *, injected: bool) -> None:
+        """Write config and notebook. ``injected``: with the parameters already in the notebook."""
+        import nbformat  # slow to import, like all of Jupyter
+
+        notebook = self.flow.notebook
+        if injected:
+            from papermill.parameterize import parameterize_notebook  # what the engine would do
+
+            notebook.metadata.papermill = {}
+            for cell in notebook.cells:
+                cell.metadata.setdefault("tags", [])
+            notebook = parameterize_notebook(notebook, {"config": self.config})
+            notebook.metadata.pop("papermill")  # it holds the parameters once more, NaN and all
+        record.write_atomically(self.directory.config, strict_json.dumps(self.config).encode())
+        text = nbformat.writes(notebook).encode("utf-8", "backslashreplace")
+        record.write_atomically(self.directory.notebook, text)
+
+    def _new_record(self) -> Record:
+        request = self.request
+        return Record(
+            kind=request.kind,
+            flow=relative(request.flow, request.project_root),
+            instance=request.instance,
+            status=Status.RUNNING.value,
+            started=record.now(),
+            node_id=request.node_id,
+            session=request.session,
+            engine=request.engine,
+            host=socket.gethostname(),
+            pid=os.getpid(),
+            inputs=_digests(request),
+            code={relative(request.flow, request.project_root): record.digest(request.flow)},
+            config=self.config,
+            scenario=request.scenario,
+            environment={"python": platform.python_version(), "platform": sys.platform},
+        )
+
+
+def _watch(
+    run: Run, reader: OutputReader, echo: Callable[[str], None] | None
+) -> tuple[engines.Outcome, str | None]:
+    """Let the engine work; return its outcome and why we stopped it, if we did."""
+    request, current = run.request, run.record
+    deadline = None if request.timeout is None else time.monotonic() + request.timeout
+    engine = engines.start(
+        engines.Task(
+            flow=run.flow,
+            notebook=run.directory.notebook,
+            directory=run.directory.path,
+            output=run.directory.output,
+            config=run.config,
+            project_root=request.project_root,
+            python_path=_python_path(request),
+            session=request.session,
+            engine=request.engine,
+            cell_started=reader.cell_started,
+        )
+    )
+    stopped = None
+    written = time.monotonic()
+    try:
+        while not engine.done.wait(_POLL):
+            _drain(reader, echo)
+            if deadline is not None and time.monotonic() > deadline and stopped is None:
+                stopped = f"stopped after {request.timeout:g} s, the run's timeout"
+                engine.stop()
+            cells = _cells(engine.outcome)
+            if cells != current.cells and time.monotonic() - written > _RECORD_INTERVAL:
+                written, current.cells = time.monotonic(), cells
+                record.write_record(run.directory.path, current, durable=False)
+    except BaseException:
+        engine.stop()
+        engine.done.wait(_STOP_TIMEOUT)
+        current.cells = _cells(engine.outcome)
+        raise
+    finally:
+        _drain(reader, echo)
+        reader.close()
+    return engine.outcome, stopped
+
+
+def _cells(outcome: engines.Outcome) -> dict[str, Any]:
+    return {"total": outcome.total, "done": outcome.done, "current": outcome.current}
+
+
+def _drain(reader: OutputReader, echo: Callable[[str], None] | None) -> None:
+    while data := reader.read():
+        if echo is not None:
+            echo(decode(data))
+
+
+def _top_error(error: dict[str, Any]) -> dict[str, Any]:
+    """A flow's failure inside a build: the flow's own error on top, and the way it came."""
+    if "cause" not in error:
+        return error
+    cause = dict(error["cause"])
+    via = {key: error.get(key) for key in ("file", "line", "cell")}
+    cause["run"] = cause.get("run") or error["run"]
+    cause["via"] = [*cause.get("via", []), via]
+    return cause
+
+
+def _status(current: Record, directory: Path) -> Status:
+    if current.error is not None:
+        return Status.ERROR
+    lights = [child.light for _, child in child_records(current, directory)]
+    if current.warnings or any(light is not Status.SUCCESS for light in lights):
+        return Status.WARNING
+    return Status.SUCCESS
+
+
+def child_records(parent: Record, directory: Path) -> Iterator[tuple[Path, Record]]:
+    """The records of a run's nested runs, in order; a missing or damaged one counts as red."""
+    for name in parent.runs:
+        path = Path(os.path.normpath(directory / name))
+        try:
+            yield path, record.read_record(path)
+        except RecordError as problem:
+            error = {"type": "RecordError", "message": str(problem)}
+            yield path, Record("flow", "", path.name, Status.ERROR.value, "", error=error)
+
+
+def _digests(request: Request) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for pattern in request.inputs:
+        if not any(character in pattern for character in "*?["):
+            paths = [request.project_root / pattern]
+        else:
+            paths = sorted(request.project_root.glob(pattern))
+        for path in paths:
+            if path.is_file():
+                found[relative(path, request.project_root)] = record.digest(path)
+    return found
+
+
+def _find_flow(name: Path, notebooks_dir: str | os.PathLike[str] | None, root: Path) -> Path:
+    if notebooks_dir is not None:
+        name = Path(notebooks_dir) / name
+    for candidate in (Path(os.path.abspath(name)), root / name):
+        if candidate.is_file():
+            if candidate.suffix != ".py":
+                raise FlowError(f"{candidate} is not a .py file")
+            return candidate
+    raise FlowError(f"there is no flow {name}, neither in {Path.cwd()} nor in the project root {root}")
+
+
+def relative(path: Path, root: Path) -> str:
+    """The path relative to the project root, as POSIX text; as it is if it lies outside."""
+    return path.relative_to(root).as_posix() if path.is_relative_to(root) else path.as_posix()
+
+
+class _Echo:
+    """Shows a run's output on the console, up to a limit."""
+
+    def __init__(self, name: str | None) -> None:
+        self._prefix = f"{name[:40]:<{_ECHO_WIDTH - 2}}│ " if name else ""
+        self._at_line_start = True
+        self._left = _ECHO_LIMIT
+
+    def __call__(self, text: str) -> None:
+        if self._left <= 0:
+            return
+        self._left -= len(text)
+        if self._prefix:
+            text = text.replace("\r\n", "\n").replace("\r", "\n")
+            lines = text.split("\n")
+            starts = [self._at_line_start] + [True] * (len(lines) - 1)
+            shown = [self._prefix + line if start and line else line for start, line in zip(starts, lines, strict=True)]
+            self._at_line_start = not lines[-1]
+            text = "\n".join(shown)
+        if self._left <= 0:
+            text += f"\n{self._prefix}[… more output: see the run's output file …]\n"
+        sys.stdout.write(text)
+        sys.stdout.flush()

@@ -1,0 +1,675 @@
+"""An instance file becomes validated, expanded instances.
+
+The way of a file: strict JSON, the keys and their types, the base config (inline, a file, or the
+default beside the flow), one variant for each scenario, names, templates, references. Every mistake
+is an :class:`~pytest_ductaflow.errors.InstanceError` that names file, line and key. The JSON Schema
+``instance.schema.json`` in this package describes the same keys for editors.
+
+An instance file may come from a pull request: it chooses values, and cannot execute code, leave the
+project, or pick an engine or a kernel.
+"""
+
+from __future__ import annotations
+
+import difflib
+import functools
+import itertools
+import math
+import os
+import re
+import unicodedata
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Any, Final, Literal
+
+from pytest_ductaflow import flow as flow_file
+from pytest_ductaflow import strict_json
+from pytest_ductaflow.errors import ConfigError, FlowError, InstanceError
+from pytest_ductaflow.strict_json import KeyPath
+
+if TYPE_CHECKING:
+    import pandas
+
+#: The directory below the project root that holds all run directories.
+RUNS: Final = "runs"
+NAME_LENGTH: Final = 100
+
+_KEYS: Final = {
+    "$schema": "a string",
+    "description": "a string",
+    "flow": "a string",
+    "build": "a string",
+    "config": "an object, or the path of a JSON file",
+    "overrides": "an object",
+    "scenarios": "an object of dimensions, a list of objects, or the path of a table",
+    "active": "a list of names",
+    "name": "a string",
+    "step": "a string",
+    "marks": "a list of marks",
+    "timeout": "a number of seconds above 0",
+    "inputs": "a list of glob patterns",
+}
+_MARK_ARGUMENTS: Final[dict[str, dict[str, type]]] = {
+    "skip": {"reason": str},
+    "skipif": {"condition": bool, "reason": str},
+    "xfail": {"condition": bool, "reason": str, "strict": bool, "run": bool},
+}
+#: Marks that would reach into pytest (fixtures, imports) from an instance file.
+_REFUSED_MARKS: Final = frozenset({"parametrize", "usefixtures", "filterwarnings", "flow", "build", "scenario"})
+
+_NAME: Final = re.compile(r"(?!_)\w[\w.-]*")
+_NOT_IN_NAMES: Final = re.compile(r"[^\w.-]")
+_WINDOWS_DEVICES: Final = frozenset(
+    ["con", "prn", "aux", "nul"] + [f"{port}{i}" for port in ("com", "lpt") for i in range(1, 10)]
+)
+_FIELD: Final = re.compile(r"\{\{|\}\}|\{([^{}]*)\}|[{}]")
+
+
+@dataclass(frozen=True)
+class Mark:
+    """A pytest mark: a name, and arguments of plain values."""
+
+    name: str
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Instance:
+    """A named flow or build with its config: one test item, one run directory.
+
+    :param flow: the ``.py`` file, a POSIX path relative to the project root.
+    :param config: after merging and templates; references are absolute paths.
+    :param scenario: what this scenario varies: dimension or column to value (or label).
+    :param references: config strings below ``runs/``, relative to the project root.
+    :param timeout: seconds for the whole instance, ``None`` for no limit of its own.
+    :param inputs: glob patterns relative to the project root.
+    :param place: where in the file the instance stands, for :func:`lines_of`.
+    """
+
+    name: str
+    step: str
+    kind: Literal["flow", "build"]
+    flow: str
+    config: dict[str, Any]
+    scenario: dict[str, Any]
+    marks: tuple[Mark, ...]
+    timeout: float | None
+    inputs: tuple[str, ...]
+    references: tuple[str, ...]
+    place: KeyPath
+
+    @property
+    def run_directory(self) -> str:
+        """``runs/<step>/<name>``, relative to the project root."""
+        return f"{RUNS}/{self.step}/{self.name}"
+
+
+@dataclass(frozen=True)
+class _Variant:
+    """One scenario before it has a name: what it changes, its labels, where it stands."""
+
+    values: dict[str, Any]
+    labels: dict[str, str]
+    place: KeyPath
+    label: str | None = None  # given for the scenario as a whole
+
+
+class _Problem(Exception):
+    def __init__(self, path: KeyPath, message: str) -> None:
+        super().__init__(path, message)
+        self.path, self.message = path, message
+
+
+def load_instances(file: Path, root: Path) -> list[Instance]:
+    """Read, validate and expand an instance file.
+
+    :param file: the JSON file.
+    :param root: the project root, absolute.
+    :returns: the instances in the file's order: dimensions as nested loops, lists and tables as they stand.
+    :raises InstanceError: on the first mistake, naming file, line and key.
+    """
+    shown = relative_name(file, root)
+    try:
+        text = strict_json.read_text(file)
+        data = strict_json.loads(text)
+    except strict_json.JSONProblem as problem:
+        raise InstanceError(shown, problem.line, problem.key, problem.message) from None
+    except OSError as error:
+        raise InstanceError(shown, 1, "", f"cannot be read: {error.strerror or error}") from None
+    try:
+        return _expand(data, file, root)
+    except _Problem as problem:
+        line = strict_json.locate(text, problem.path)
+        raise InstanceError(shown, line, strict_json.dotted(problem.path), problem.message) from None
+
+
+def lines_of(file: Path) -> dict[KeyPath, int]:
+    """The 1-based line of every place in an instance file; empty if it is gone or damaged."""
+    try:
+        return strict_json.lines(strict_json.read_text(file))
+    except (OSError, ConfigError, AssertionError, IndexError):
+        return {}
+
+
+def relative_name(path: Path, root: Path) -> str:
+    """The path as people know it: relative to the project root with ``/`` if it is below it."""
+    try:
+        return path.relative_to(root).as_posix()
+    except ValueError:
+        return path.as_posix()
+
+
+def check_name(name: str) -> str | None:
+    """Why this cannot be the name of an instance or a step, or ``None`` if it can.
+
+    Names become directory names on every platform and parts of test ids.
+    """
+    if len(name) > NAME_LENGTH:
+        return f"has {len(name)} characters, at most {NAME_LENGTH} are allowed"
+    if not _NAME.fullmatch(name):
+        return "must be letters, digits, `_`, `.` and `-`, and start with a letter or digit"
+    if unicodedata.normalize("NFC", name) != name:
+        return "is not in Unicode normalization form NFC"
+    if name.split(".")[0].casefold() in _WINDOWS_DEVICES:
+        return "is a device name on Windows"
+    if name.endswith("."):
+        return "must not end with a dot"
+    return None
+
+
+def label_text(text: str) -> str:
+    """A label as part of a name: every character that names do not have becomes ``_``."""
+    return _NOT_IN_NAMES.sub("_", unicodedata.normalize("NFC", text))
+
+
+def write_instances(
+    df: pandas.DataFrame,
+    path: str | os.PathLike[str],
+    *,
+    flow: str | None = None,
+    build: str | None = None,
+    config: Mapping[str, Any] | str | None = None,
+    **keys: Any,
+) -> Path:
+    """Turn a data frame into an instance file: one scenario for each row, one line for each scenario.
+
+    :param df: one column for each config key. A named or non-default index gives the labels.
+        Numpy scalars become Python values; missing values become ``null``, except ``NaN`` in a
+        float column, which stays ``NaN``. Values are taken literally: braces in them are no templates.
+    :param path: the instance file to write, for example ``instances/sweep.json``.
+    :param flow: path of the flow below the project root; or
+    :param build: path of the build. Exactly one of the two.
+    :param config: the base config that each row is merged over, or the path of a JSON file.
+    :param keys: other keys of the instance file: ``name``, ``step``, ``marks``, ``timeout``, …
+    :returns: the path written. :raises ConfigError: if a value has no JSON type, naming row and column.
+    """
+    import json
+
+    import pandas as pd  # only here and for tables
+
+    if (flow is None) == (build is None):
+        raise ConfigError("write_instances: give exactly one of flow and build")
+    if unknown := set(keys) - set(_KEYS):
+        raise ConfigError(f"write_instances: unknown key {sorted(unknown)[0]!r}")
+    if df.empty:
+        raise ConfigError("write_instances: the data frame has no rows")
+    labelled = df.index.name is not None or not isinstance(df.index, pd.RangeIndex)
+    rows = []
+    for position, (label, row) in enumerate(zip(df.index, _records(df), strict=True)):
+        try:
+            strict_json.check_types(row)
+        except ConfigError as error:
+            raise ConfigError(f"write_instances: row {position}: {error}") from None
+        row = {key: _escape(value) for key, value in row.items()}
+        if labelled and "label" not in row:
+            row["label"] = "-".join(map(str, label)) if isinstance(label, tuple) else str(label)
+        rows.append(json.dumps(row, ensure_ascii=False))
+    document = {key: value for key, value in {"flow": flow, "build": build, "config": config}.items() if value is not None}
+    head = strict_json.dumps({**document, **keys, "scenarios": []})
+    text = head.replace('"scenarios": []', '"scenarios": [\n    ' + ",\n    ".join(rows) + "\n  ]")
+    target = Path(path)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.write_text(text, encoding="utf-8")
+    return target
+
+
+# --- the file as a whole -------------------------------------------------------------------------
+
+
+def _expand(data: Any, file: Path, root: Path) -> list[Instance]:
+    if not isinstance(data, dict):
+        raise _Problem((), f"an instance file holds one JSON object, not {_kind(data)}")
+    _check_keys(data)
+    kind: Literal["flow", "build"] = "flow" if "flow" in data else "build"
+    flow = _flow_path(data[kind], kind, root)
+    base = _base_config(data, kind, flow, root)
+    step = data.get("step", _default_name(PurePosixPath(flow).stem))
+    if problem := check_name(step):
+        raise _Problem(("step",) if "step" in data else (kind,), f"the step {step!r} {problem}")
+    marks = tuple(_mark(mark, ("marks", index)) for index, mark in enumerate(data.get("marks", ())))
+    for index, pattern in enumerate(data.get("inputs", ())):
+        _contained(pattern, root, ("inputs", index))
+
+    variants = list(_variants(data, root))
+    namer = _namer(data, file.stem)
+    has_templates = _any_braces(base) or any(_any_braces(variant.values) for variant in variants)
+    instances: list[Instance] = []
+    names: dict[str, str] = {}
+    for variant in variants:
+        config = strict_json.merge(base, variant.values)
+        name = namer(variant, config)
+        if (other := names.setdefault(name.casefold(), name)) != name or len(names) == len(instances):
+            same = "stands twice" if other == name else f"differs from {other!r} by case only"
+            raise _Problem(variant.place or ("name",), f"the name {name!r} {same}: give labels or a `name`")
+        try:
+            if has_templates:
+                config = _fill(config, config, ("config",))
+            config, references = _resolve_references(config, root)
+        except _Problem as problem:
+            raise _in_scenario(problem, variant) from None
+        scenario = {key: config[key] if key in variant.values else label for key, label in variant.labels.items()}
+        instances.append(
+            Instance(
+                name=name,
+                step=step,
+                kind=kind,
+                flow=flow,
+                config=config,
+                scenario=scenario,
+                marks=marks,
+                timeout=data.get("timeout"),
+                inputs=tuple(data.get("inputs", ())),
+                references=references,
+                place=variant.place,
+            )
+        )
+        if f"{RUNS}/{step}/{name}" in (_instance_of(reference) for reference in references):
+            raise _Problem(
+                variant.place or ("config",),
+                f"refers to its own run directory {RUNS}/{step}/{name}: a dependency cycle. "
+                "A flow already runs there; use a path relative to it",
+            )
+    return instances
+
+
+def _in_scenario(problem: _Problem, variant: _Variant) -> _Problem:
+    """A problem of a config value, placed where a scenario sets that value."""
+    if problem.path[1:2] and problem.path[1] in variant.values:
+        dimension = isinstance(variant.place[1:2] and variant.place[1], str)
+        place = variant.place[:1] if dimension else variant.place
+        return _Problem((*place, *problem.path[1:]), problem.message)
+    return problem
+
+
+def _instance_of(reference: str) -> str:
+    return "/".join(reference.split("/")[:3])
+
+
+def _check_keys(data: dict[str, Any]) -> None:
+    for key, value in data.items():
+        if key not in _KEYS:
+            near = difflib.get_close_matches(key, _KEYS, 1)
+            hint = f"did you mean {near[0]!r}?" if near else f"the keys are {', '.join(_KEYS)}"
+            raise _Problem((key,), f"unknown key: {hint}")
+        if not _has_type(key, value):
+            raise _Problem((key,), f"must be {_KEYS[key]}, not {_kind(value)}")
+    if "flow" in data and "build" in data:
+        raise _Problem(("build",), "there is a `flow` too: an instance has exactly one of `flow` and `build`")
+    if "flow" not in data and "build" not in data:
+        raise _Problem((), "has neither `flow` nor `build`: name the .py file to run")
+    if "active" in data and "scenarios" not in data:
+        raise _Problem(("active",), "there are no `scenarios` to choose from")
+
+
+def _has_type(key: str, value: Any) -> bool:
+    if key == "config":
+        return isinstance(value, (dict, str))
+    if key == "overrides":
+        return isinstance(value, dict)
+    if key == "scenarios":
+        return isinstance(value, (dict, list, str))
+    if key in ("active", "inputs"):
+        return isinstance(value, list) and all(isinstance(item, str) for item in value)
+    if key == "marks":
+        return isinstance(value, list) and all(isinstance(item, (str, dict)) for item in value)
+    if key == "timeout":
+        return isinstance(value, (int, float)) and value is not True and 0 < value < math.inf
+    return isinstance(value, str)
+
+
+def _kind(value: Any) -> str:
+    names = {dict: "an object", list: "a list", str: "a string", bool: "true or false", type(None): "null"}
+    return names.get(type(value), f"the number {value}")
+
+
+def _contained(text: str, root: Path, path: KeyPath) -> Path:
+    """The absolute, resolved path of a text that must lead to below the project root."""
+    if "\0" in text:
+        raise _Problem(path, "has a NUL character")
+    if not text or text.startswith(("/", "\\")) or re.match(r"[A-Za-z]:", text):
+        raise _Problem(path, f"{text!r} must be a path below the project root, relative to it")
+    resolved = Path(os.path.realpath(root / text))
+    if not resolved.is_relative_to(os.path.realpath(root)):
+        raise _Problem(path, f"{text!r} leads outside the project root ({resolved})")
+    return root / text
+
+
+def _flow_path(text: str, kind: str, root: Path) -> str:
+    path = _contained(text, root, (kind,))
+    if path.suffix != ".py":
+        raise _Problem((kind,), f"{text!r} is not a .py file")
+    flow = PurePosixPath(os.path.normpath(text).replace(os.sep, "/")).as_posix()
+    try:
+        flow_file.check(root / flow)
+    except FlowError as error:
+        raise _Problem((kind,), f"{flow}: {error}") from None
+    return flow
+
+
+def _base_config(data: dict[str, Any], kind: str, flow: str, root: Path) -> dict[str, Any]:
+    config = data.get("config")
+    if config is None:
+        default = root / "config" / f"{kind}s" / f"{PurePosixPath(flow).stem}.json"
+        config = _config_file(default, root, (kind,)) if default.exists() else {}
+    elif isinstance(config, str):
+        config = _config_file(_contained(config, root, ("config",)), root, ("config",))
+    return strict_json.merge(config, data.get("overrides", {}))
+
+
+def _config_file(path: Path, root: Path, key: KeyPath) -> dict[str, Any]:
+    shown = relative_name(path, root)
+    if not os.path.realpath(path).startswith(os.path.realpath(root) + os.sep):
+        raise _Problem(key, f"{shown} leads outside the project root")
+    try:
+        config = strict_json.load(path)
+    except ConfigError as error:
+        raise _Problem(key, str(error).replace(str(path), shown)) from None
+    if not isinstance(config, dict):
+        raise _Problem(key, f"{shown} must hold a JSON object, not {_kind(config)}")
+    return config
+
+
+def _mark(mark: Any, path: KeyPath) -> Mark:
+    """``"ci"``, ``"skip"``, or ``{"name": "xfail", "reason": "…", "strict": true}``."""
+    if isinstance(mark, str):
+        mark = {"name": mark}
+    name = mark.get("name")
+    if not isinstance(name, str) or not name.isidentifier():
+        raise _Problem(path, 'a mark is a name, or an object such as {"name": "skip", "reason": "…"}')
+    if name in _REFUSED_MARKS:
+        raise _Problem(path, f"the mark {name!r} cannot be set in an instance file")
+    arguments = {key: value for key, value in mark.items() if key != "name"}
+    known = _MARK_ARGUMENTS.get(name, {})
+    for key, value in arguments.items():
+        if key not in known:
+            allowed = ", ".join(known) or "none"
+            raise _Problem((*path, key), f"unknown argument of the mark {name!r} (allowed: {allowed})")
+        if not isinstance(value, known[key]):
+            raise _Problem((*path, key), f"must be {_kind(known[key]())}, not {_kind(value)}")
+    if name == "skipif" and set(arguments) != {"condition", "reason"}:
+        raise _Problem(path, "skipif needs `condition` (true or false) and `reason`")
+    return Mark(name, arguments)
+
+
+# --- scenarios -----------------------------------------------------------------------------------
+
+
+def _variants(data: dict[str, Any], root: Path) -> Iterable[_Variant]:
+    scenarios = data.get("scenarios")
+    if scenarios is None:
+        return [_Variant({}, {}, ())]
+    if isinstance(scenarios, dict):
+        return _cross_product(scenarios, data.get("active"))
+    if isinstance(scenarios, str):
+        rows = _table(scenarios, root)
+        variants = [_row_variant(row, ("scenarios",)) for row in rows]
+    else:
+        if not scenarios:
+            raise _Problem(("scenarios",), "the list is empty")
+        variants = [_list_variant(row, ("scenarios", index)) for index, row in enumerate(scenarios)]
+    active = data.get("active")
+    if active is None:
+        return variants
+    chosen = {variant.label or _joined(variant): variant for variant in variants}
+    for index, name in enumerate(active):
+        if name not in chosen:
+            raise _Problem(("active", index), f"no scenario has the label {name!r}{_near(name, chosen)}")
+    if not active:
+        raise _Problem(("active",), "the list is empty")
+    return [variant for label, variant in chosen.items() if label in set(active)]
+
+
+def _cross_product(dimensions: dict[str, Any], active: list[str] | None) -> list[_Variant]:
+    if not dimensions:
+        raise _Problem(("scenarios",), "there is no dimension")
+    for index, name in enumerate(active or ()):
+        if name not in dimensions:
+            raise _Problem(("active", index), f"there is no dimension {name!r}{_near(name, dimensions)}")
+    if active is not None and not active:
+        raise _Problem(("active",), "the list is empty")
+    axes: list[list[_Variant]] = []
+    for name, values in dimensions.items():
+        path: KeyPath = ("scenarios", name)
+        if not isinstance(values, list):
+            raise _Problem(path, f"a dimension is a list of values, not {_kind(values)}")
+        if not values:
+            raise _Problem(path, "the dimension is empty")
+        if active is None or name in active:
+            axes.append([_dimension_value(name, value, i, (*path, i)) for i, value in enumerate(values)])
+    return [
+        _Variant(
+            functools.reduce(strict_json.merge, (variant.values for variant in combination), {}),
+            {key: label for variant in combination for key, label in variant.labels.items()},
+            combination[0].place,
+        )
+        for combination in itertools.product(*axes)
+    ]
+
+
+def _dimension_value(name: str, value: Any, index: int, path: KeyPath) -> _Variant:
+    if isinstance(value, dict) and "label" in value:
+        label = value["label"]
+        if not isinstance(label, str):
+            raise _Problem((*path, "label"), f"a label is a string, not {_kind(label)}")
+        rest = {key: item for key, item in value.items() if key != "label"}
+        return _Variant(rest, {name: label}, path)
+    return _Variant({name: value}, {name: _value_label(name, value, index)}, path)
+
+
+def _value_label(name: str, value: Any, index: int) -> str:
+    """As pytest makes ids of parameter values: plain values as they are, others by name and index."""
+    if value is None or isinstance(value, (str, int, float)):
+        return str(value)
+    return f"{name}{index}"
+
+
+def _list_variant(row: Any, path: KeyPath) -> _Variant:
+    if not isinstance(row, dict):
+        raise _Problem(path, f"a scenario is an object, not {_kind(row)}")
+    if not row:
+        raise _Problem(path, "the scenario is empty")
+    return _row_variant(row, path)
+
+
+def _row_variant(row: dict[str, Any], path: KeyPath) -> _Variant:
+    label = row.get("label")
+    if label is not None and not isinstance(label, (str, int, float)):
+        raise _Problem((*path, "label"), f"a label is a string, not {_kind(label)}")
+    values = {key: value for key, value in row.items() if key != "label"}
+    index = path[-1] if isinstance(path[-1], int) else 0
+    labels = {key: _value_label(key, value, index) for key, value in values.items()}
+    return _Variant(values, labels, path, None if label is None else str(label))
+
+
+def _joined(variant: _Variant) -> str:
+    return "-".join(variant.labels.values())
+
+
+def _near(name: str, known: Iterable[str]) -> str:
+    near = difflib.get_close_matches(name, list(known), 1)
+    return f": did you mean {near[0]!r}?" if near else f" (there are {', '.join(list(known)[:10])})"
+
+
+def _table(text: str, root: Path) -> list[dict[str, Any]]:
+    """The rows of a table file; a missing cell is ``null``."""
+    key: KeyPath = ("scenarios",)
+    path = _contained(text, root, key)
+    import pandas as pd  # only for tables
+
+    readers: dict[str, Callable[[Path], pandas.DataFrame]] = {
+        ".csv": pd.read_csv,
+        ".parquet": pd.read_parquet,
+        ".xlsx": pd.read_excel,
+    }
+    reader = readers.get(path.suffix.lower())
+    if reader is None:
+        raise _Problem(key, f"{text!r} is not a table: .csv, .parquet or .xlsx")
+    if not path.is_file():
+        raise _Problem(key, f"the table {text!r} does not exist")
+    try:
+        frame = reader(path)
+    except ImportError as error:
+        raise _Problem(key, f"{text}: {error}") from None
+    except Exception as error:  # readers raise many types; the text is what helps
+        if isinstance(error, pd.errors.EmptyDataError):
+            raise _Problem(key, f"the table {text!r} is empty") from None
+        raise _Problem(key, f"{text} cannot be read as a table: {error}") from None
+    if frame.empty:
+        raise _Problem(key, f"the table {text!r} is empty")
+    duplicated = frame.columns[frame.columns.duplicated()]
+    if len(duplicated) or any(not isinstance(column, str) for column in frame.columns):
+        raise _Problem(key, f"the table {text!r} needs distinct text headings: {list(frame.columns)}")
+    rows = _records(frame.convert_dtypes())
+    for number, row in enumerate(rows, 2):
+        try:
+            strict_json.check_types(row)
+        except ConfigError as error:
+            raise _Problem(key, f"{text}, row {number}: {error}") from None
+    return rows
+
+
+def _records(frame: pandas.DataFrame) -> list[dict[str, Any]]:
+    """Rows as Python values. Missing is ``None``, but ``NaN`` in a numpy float column stays."""
+    import pandas as pd
+
+    columns = {}
+    for name, column in frame.items():
+        values = column.astype(object).tolist()
+        if not (isinstance(column.dtype, type(pd.Series([0.5]).dtype)) and column.dtype.kind == "f"):
+            missing = column.isna().tolist()
+            values = [None if gone else value for value, gone in zip(values, missing, strict=True)]
+        columns[str(name)] = [value.item() if hasattr(value, "item") else value for value in values]
+    return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+
+
+# --- names, templates, references ----------------------------------------------------------------
+
+
+def _namer(data: dict[str, Any], stem: str) -> Callable[[_Variant, dict[str, Any]], str]:
+    template = data.get("name")
+    default = _default_name(stem)
+
+    def name_of(variant: _Variant, config: dict[str, Any]) -> str:
+        if template is not None:
+            labels = {key: label_text(label) for key, label in variant.labels.items()}
+            if variant.label is not None:
+                labels["label"] = label_text(variant.label)
+            name = _fill_text(template, {**config, **labels}, ("name",), label_text)
+        elif variant.place == ():
+            name = default
+        else:
+            label = variant.label if variant.label is not None else _joined(variant)
+            name = f"{default}-{label_text(label)}"
+        if problem := check_name(name):
+            place = ("name",) if template is not None else variant.place
+            raise _Problem(place, f"the name {name!r} {problem}: give `name` or a `label`")
+        return name
+
+    return name_of
+
+
+def _default_name(stem: str) -> str:
+    return label_text(stem).lstrip("_.-") or "instance"
+
+
+def _any_braces(value: Any) -> bool:
+    if isinstance(value, str):
+        return "{" in value or "}" in value
+    if isinstance(value, dict):
+        return any(_any_braces(item) for item in value.values())
+    return isinstance(value, list) and any(_any_braces(item) for item in value)
+
+
+def _fill(value: Any, config: Mapping[str, Any], path: KeyPath) -> Any:
+    if isinstance(value, str):
+        return _fill_text(value, config, path) if _any_braces(value) else value
+    if isinstance(value, dict):
+        return {key: _fill(item, config, (*path, key)) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_fill(item, config, (*path, index)) for index, item in enumerate(value)]
+    return value
+
+
+def _fill_text(
+    template: str,
+    values: Mapping[str, Any],
+    path: KeyPath,
+    convert: Callable[[str], str] = str,
+    within: tuple[str, ...] = (),
+) -> str:
+    """Fill ``{key}`` from ``values``; a value may be a template itself."""
+
+    def replace(match: re.Match[str]) -> str:
+        text = match.group()
+        if text in ("{{", "}}"):
+            return text[0]
+        key = match[1]
+        if key is None:
+            raise _Problem(path, f"a single {text!r} in {template!r}: write {text * 2!r} for the character")
+        if key not in values:
+            plain = "" if not re.search(r"[.\[\]!:]", key) else ": plain keys only, no attribute, index or format"
+            raise _Problem(path, f"{text} in {template!r}{plain or f': no such key in the config{_near(key, values)}'}")
+        if key in within:
+            raise _Problem(path, f"{text} in {template!r} needs itself")
+        value = values[key]
+        if isinstance(value, (dict, list)):
+            raise _Problem(path, f"{text} in {template!r} is {_kind(value)}, which is no part of a text")
+        if isinstance(value, str) and _any_braces(value):
+            value = _fill_text(value, values, path, within=(*within, key))
+        return convert(str(value))
+
+    return _FIELD.sub(replace, template)
+
+
+def _escape(value: Any) -> Any:
+    if isinstance(value, str):
+        return value.replace("{", "{{").replace("}", "}}")
+    if isinstance(value, dict):
+        return {key: _escape(item) for key, item in value.items()}
+    return [_escape(item) for item in value] if isinstance(value, list) else value
+
+
+def _resolve_references(config: dict[str, Any], root: Path) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """Make config strings below ``runs/`` absolute; return them as they were, normalised, too."""
+    found: list[str] = []
+
+    def resolve(value: Any, path: KeyPath) -> Any:
+        if isinstance(value, str):
+            if not value.startswith((f"{RUNS}/", f"./{RUNS}/")):
+                return value
+            reference = os.path.normpath(value).replace(os.sep, "/")
+            if "\0" in value or not reference.startswith(f"{RUNS}/"):
+                raise _Problem(path, f"{value!r} leaves {RUNS}/")
+            if reference.count("/") < 2:  # not yet inside a run directory
+                return value
+            found.append(reference)
+            return str(root / reference)
+        if isinstance(value, dict):
+            return {key: resolve(item, (*path, key)) for key, item in value.items()}
+        if isinstance(value, list):
+            return [resolve(item, (*path, index)) for index, item in enumerate(value)]
+        return value
+
+    resolved = {key: resolve(value, ("config", key)) for key, value in config.items()}
+    return resolved, tuple(dict.fromkeys(found))

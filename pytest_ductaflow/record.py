@@ -1,0 +1,368 @@
+"""The run directory and its record, ``run.json``: the one truth about a run.
+
+The record is written to a temporary file, fsynced and renamed, so it is never half there. A lock that
+the kernel releases when its process dies tells a run that goes on from one that died: a record that
+says ``running`` and has no lock held is ``interrupted``, hence red. No symbolic link is followed on
+write or delete.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import stat
+import uuid
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field, fields
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from pytest_ductaflow import strict_json
+from pytest_ductaflow.errors import ConfigError, RecordError, RunBusy, describe_error
+from pytest_ductaflow.status import Status, worst
+
+if TYPE_CHECKING:
+    import pandas
+
+SCHEMA: Final = 1
+RECORD_NAME: Final = "run.json"
+_LOCK_NAME: Final = ".run.lock"
+#: Name of the output file of a flow that runs as a script.
+CLI_OUTPUT_NAME: Final = "_cli_execution_output.txt"
+
+
+@dataclass(frozen=True)
+class RunDirectory:
+    """The names of a run's files. ``stem`` is the stem of the flow's file."""
+
+    path: Path
+    stem: str
+
+    @property
+    def notebook(self) -> Path:
+        """The executed notebook."""
+        return self.path / f"{self.stem}.ipynb"
+
+    @property
+    def config(self) -> Path:
+        """The exact config that was injected."""
+        return self.path / f"{self.stem}_config.json"
+
+    @property
+    def output(self) -> Path:
+        """Everything printed."""
+        return self.path / f"{self.stem}_execution_output.txt"
+
+    @property
+    def html(self) -> Path:
+        """HTML of the notebook, when it was asked for."""
+        return self.path / f"{self.stem}.html"
+
+    @property
+    def record(self) -> Path:
+        """The record."""
+        return self.path / RECORD_NAME
+
+    @property
+    def own_files(self) -> frozenset[str]:
+        """Names of the files that are ours, so not outputs of the flow."""
+        ours = (self.notebook, self.config, self.output, self.html, self.record)
+        return frozenset(path.name for path in ours) | {_LOCK_NAME, CLI_OUTPUT_NAME}
+
+
+@dataclass
+class Record:
+    """What ``run.json`` holds. JSON types only; see DESIGN for the words.
+
+    Times are ISO 8601 in UTC, durations seconds, ``flow`` and ``inputs`` relative to the project root,
+    ``runs`` and ``outputs`` relative to the run directory. ``cells.current`` is the 0-based notebook
+    cell that runs or ran last; ``warnings`` hold 1-based lines of the output file.
+    """
+
+    kind: str
+    flow: str
+    instance: str
+    status: str
+    started: str
+    node_id: str | None = None
+    session: str | None = None
+    engine: str = ""
+    host: str = ""
+    pid: int = 0
+    ended: str | None = None
+    duration: float | None = None
+    cells: dict[str, Any] = field(default_factory=lambda: {"total": 0, "done": 0, "current": None})
+    warnings: list[dict[str, Any]] = field(default_factory=list)
+    error: dict[str, Any] | None = None
+    runs: list[str] = field(default_factory=list)
+    measures: dict[str, Any] = field(default_factory=dict)
+    inputs: dict[str, str] = field(default_factory=dict)
+    outputs: dict[str, str] = field(default_factory=dict)
+    code: dict[str, str] = field(default_factory=dict)
+    config: dict[str, Any] = field(default_factory=dict)
+    scenario: dict[str, Any] = field(default_factory=dict)
+    environment: dict[str, str] = field(default_factory=dict)
+    schema: int = SCHEMA
+
+    @property
+    def light(self) -> Status:
+        """The status as an enum."""
+        return Status(self.status)
+
+
+def now() -> str:
+    """The time as records hold it."""
+    return datetime.now(timezone.utc).isoformat(timespec="milliseconds")
+
+
+def make_directory(path: Path) -> Path:
+    """Create a run directory and return it resolved.
+
+    :raises RecordError: if it is a symbolic link or a file.
+    """
+    if path.is_symlink():
+        raise RecordError(f"{path} is a symbolic link: a run directory must be a real one")
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except FileExistsError:
+        raise RecordError(f"{path} is a file: a run directory cannot be made there") from None
+    return path.resolve()
+
+
+def write_atomically(path: Path, data: bytes, *, durable: bool = True) -> None:
+    """Replace a file as a whole: at no moment is it missing or half there, whatever happens.
+
+    :param durable: also wait until it is on the disk.
+    """
+    temporary = path.parent / f".{path.name}.{uuid.uuid4().hex}.tmp"
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+    try:
+        with open(descriptor, "wb") as file:
+            file.write(data)
+            file.flush()
+            if durable:
+                os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.unlink(temporary)
+        raise
+    if durable and os.name == "posix":
+        directory = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(directory)
+        finally:
+            os.close(directory)
+
+
+def create_output(path: Path) -> None:
+    """Make an empty file in place of whatever stood there; a symbolic link is removed, not followed."""
+    remove(path)
+    os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666))
+
+
+def remove(path: Path) -> None:
+    """Delete a file or a symbolic link, if there is one."""
+    path.unlink(missing_ok=True)
+
+
+def write_record(directory: Path, record: Record, *, durable: bool = True) -> None:
+    """Write ``run.json`` atomically."""
+    write_atomically(directory / RECORD_NAME, strict_json.dumps(asdict(record)).encode(), durable=durable)
+
+
+def read_record(directory: Path) -> Record:
+    """Read a record as it stands; ``running`` becomes ``interrupted`` if nobody holds the lock.
+
+    :raises RecordError: if there is none, it is damaged, or its schema is unknown.
+    """
+    path = directory / RECORD_NAME
+    try:
+        data = strict_json.load(path)
+    except ConfigError as error:
+        raise RecordError(f"no usable record: {error}") from None
+    if not isinstance(data, dict) or data.get("schema") != SCHEMA:
+        raise RecordError(f"{path}: not a record of schema {SCHEMA}")
+    try:
+        record = Record(**{f.name: data[f.name] for f in fields(Record) if f.name in data})
+        status = record.light
+    except (TypeError, ValueError) as error:
+        raise RecordError(f"{path}: damaged: {error}") from None
+    if status is Status.RUNNING and not is_locked(directory):
+        record.status = Status.INTERRUPTED.value
+        record.error = {"type": "Interrupted", "message": "the process died or was stopped during the run"}
+    return record
+
+
+@contextlib.contextmanager
+def lock(directory: Path, *, wait: bool = False) -> Iterator[None]:
+    """Hold the run directory's lock. The operating system releases it when the process ends.
+
+    :param wait: wait for another process that executes there, instead of refusing.
+    :raises RunBusy: if another process (or thread) holds it.
+    """
+    import filelock  # at the point of use: flows import this package too
+
+    held = filelock.FileLock(directory / _LOCK_NAME, timeout=-1 if wait else 0, is_singleton=False)
+    try:
+        held.acquire()
+    except filelock.Timeout:
+        raise RunBusy(f"another process is executing in {directory}") from None
+    try:
+        yield
+    finally:
+        held.release()
+
+
+def is_locked(directory: Path) -> bool:
+    """Whether a process is executing in this directory now."""
+    if not (directory / _LOCK_NAME).exists():
+        return False
+    try:
+        with lock(directory):
+            return False
+    except (RunBusy, OSError):
+        return True
+
+
+def digest(path: Path) -> str:
+    """Content digest of a file, as records hold it."""
+    result = hashlib.blake2b(digest_size=20)
+    with open(path, "rb") as file:
+        while block := file.read(1 << 20):
+            result.update(block)
+    return f"blake2b:{result.hexdigest()}"
+
+
+def files_in(directory: RunDirectory) -> dict[str, tuple[int, int]]:
+    """The flow's own files in a run directory: relative POSIX path to (size, mtime in ns).
+
+    What belongs to a nested run (a directory below with its own record or lock) is left out.
+    """
+    found: dict[str, tuple[int, int]] = {}
+    pending = [directory.path]
+    while pending:
+        folder = pending.pop()
+        entries = list(os.scandir(folder))
+        nested = folder != directory.path
+        if nested and any(entry.name in (RECORD_NAME, _LOCK_NAME) for entry in entries):
+            continue
+        for entry in entries:
+            if entry.is_dir(follow_symlinks=False):
+                pending.append(Path(entry.path))
+            elif nested or not (entry.name in directory.own_files or entry.name.endswith(".tmp")):
+                info = entry.stat(follow_symlinks=False)
+                if stat.S_ISREG(info.st_mode):
+                    name = Path(entry.path).relative_to(directory.path).as_posix()
+                    found[name] = (info.st_size, info.st_mtime_ns)
+    return found
+
+
+def remove_outputs(directory: RunDirectory, record: Record) -> None:
+    """Delete what the recorded run wrote, so that nothing of it passes for output of the next one.
+
+    A file that somebody changed since is not ours any more and stays.
+    """
+    for name, recorded in record.outputs.items():
+        path = directory.path / name
+        inside = path.parent.resolve().is_relative_to(directory.path) and path.name not in directory.own_files
+        if inside and path.is_file() and not path.is_symlink() and digest(path) == recorded:
+            path.unlink()
+
+
+def runs_below(root: Path) -> Iterator[tuple[Path, Record | RecordError]]:
+    """Every run directory below ``root``, sorted; a damaged record comes as its error."""
+    for folder, folders, names in os.walk(root):
+        folders.sort()
+        if RECORD_NAME in names:
+            path = Path(folder)
+            try:
+                yield path, read_record(path)
+            except RecordError as error:
+                yield path, error
+
+
+def analyze_execution_logs(output_dir: str | os.PathLike[str]) -> str:
+    """The light of a directory: ``success``, ``warning`` or ``error``.
+
+    Read from the records of all runs in and below it, not guessed from the text. It is ``error``
+    unless a record proves otherwise: no directory, no record, a damaged one, or a run that still goes on.
+    A red run inside a build that caught the failure leaves the build as its own record says.
+    """
+    root = Path(output_dir)
+    statuses: list[Status] = []
+    covered: list[Path] = []  # directories whose own record speaks for what is below them
+    for path, record in runs_below(root):
+        if any(path.is_relative_to(build) for build in covered):
+            continue
+        if isinstance(record, RecordError):
+            return Status.ERROR.value
+        statuses.append(record.light)
+        if record.kind == "build":
+            covered.append(path)
+    finished = {Status.SUCCESS, Status.WARNING}
+    return worst(statuses).value if statuses and finished.issuperset(statuses) else Status.ERROR.value
+
+
+def load_runs(runs_dir: str | os.PathLike[str] = "runs") -> pandas.DataFrame:
+    """All runs below a directory as a data frame, one row a run, nested runs included.
+
+    Columns: ``directory``, ``parent`` (the build's directory, or None), ``kind``, ``flow``,
+    ``instance``, ``node_id``, ``status``, ``light``, ``duration`` (s), ``warnings`` (count), ``error``
+    (one line), ``started``, ``ended``, then one column for each config key (nested keys with dots; a
+    key with the name of a column above is prefixed ``config.``).
+    """
+    import pandas as pd
+
+    rows: list[dict[str, Any]] = []
+    root = Path(runs_dir)
+    parents: list[Path] = []
+    for path, record in runs_below(root):
+        while parents and not path.is_relative_to(parents[-1]):
+            parents.pop()
+        row: dict[str, Any] = dict.fromkeys(_COLUMNS)
+        row |= {"directory": path.as_posix(), "parent": parents[-1].as_posix() if parents else None}
+        parents.append(path)
+        if isinstance(record, RecordError):
+            row |= {"instance": path.name, "status": Status.ERROR.value, "light": "red", "error": str(record)}
+        else:
+            row |= {key: getattr(record, key) for key in _COLUMNS if hasattr(record, key)}
+            row |= {
+                "light": record.light.light,
+                "warnings": len(record.warnings),
+                "error": describe_error(record.error) if record.error else None,
+            }
+            for key, value in _flatten(record.config).items():
+                row[f"config.{key}" if key in _COLUMNS else key] = value
+        rows.append(row)
+    return pd.DataFrame(rows, columns=None if rows else list(_COLUMNS))
+
+
+_COLUMNS: Final = (
+    "directory",
+    "parent",
+    "kind",
+    "flow",
+    "instance",
+    "node_id",
+    "status",
+    "light",
+    "duration",
+    "warnings",
+    "error",
+    "started",
+    "ended",
+)
+
+
+def _flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in config.items():
+        if isinstance(value, dict) and value:
+            flat |= _flatten(value, f"{prefix}{key}.")
+        elif key != "_project_root":
+            flat[prefix + key] = value
+    return flat
+
