@@ -1,0 +1,262 @@
+"""Instances as pytest items: one file is a collector, one instance a test."""
+
+from __future__ import annotations
+
+import copy
+import functools
+import os
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+
+from pytest_ductaflow import execution
+from pytest_ductaflow.capture import last_lines
+from pytest_ductaflow.errors import (
+    ConfigError,
+    FlowWarning,
+    InstanceError,
+    RecordError,
+    RunBusy,
+    RunFailed,
+    describe_error,
+)
+from pytest_ductaflow.execution import Request
+from pytest_ductaflow.instance import Instance, Mark, lines_of, load_instances
+from pytest_ductaflow.record import Record, RunDirectory, lock, read_record
+from pytest_ductaflow.report import failure
+from pytest_ductaflow.session import SESSION
+
+#: More warning lines of one run than this are summarised.
+FLOOD: Final = 100
+#: Printed lines shown with a result.
+_TAIL: Final = 20
+
+
+class InstanceFile(pytest.File):
+    """An instance file."""
+
+    def collect(self) -> Iterator[InstanceItem]:
+        """Its instances, in its order."""
+        session = self.config.stash[SESSION]
+        try:
+            instances = load_instances(self.path, session.root)
+            decorators = [_decorator(mark) for mark in instances[0].marks]
+        except InstanceError as error:
+            session.bad_files += 1
+            raise self.CollectError(str(error)) from None
+        except pytest.fail.Exception as error:  # --strict-markers
+            session.bad_files += 1
+            shown = os.path.relpath(self.path, session.root)
+            line = self.lines.get(("marks",), 1)
+            raise self.CollectError(f"{shown}:{line}: marks: {error}") from None
+        for instance in instances:
+            item = InstanceItem.from_parent(self, name=instance.name, instance=instance)
+            for decorator in decorators:
+                item.add_marker(decorator)
+            yield item
+
+    @functools.cached_property
+    def lines(self) -> dict[tuple[str | int, ...], int]:
+        """The line of every place in the file."""
+        return lines_of(self.path)
+
+
+class InstanceItem(pytest.Item):
+    """An instance: executing it is the test."""
+
+    def __init__(self, *, instance: Instance, **options: Any) -> None:
+        super().__init__(**options)
+        self.instance = instance
+        self.ductaflow = self.config.stash[SESSION]
+        self.add_marker(getattr(pytest.mark, instance.kind)(name=Path(instance.flow).stem))
+        if instance.scenario:
+            self.add_marker(pytest.mark.scenario.with_args(**instance.scenario))
+        self.extra_keyword_matches.update(str(value) for value in instance.scenario.values())
+
+    @property
+    def run_directory(self) -> Path:
+        """Absolute path of the run directory."""
+        return self.ductaflow.root / self.instance.run_directory
+
+    def reportinfo(self) -> tuple[Path, int, str]:
+        """The JSON file and the 0-based line where this instance stands."""
+        assert isinstance(self.parent, InstanceFile)
+        lines, place = self.parent.lines, self.instance.place
+        while place and place not in lines:
+            place = place[:-1]
+        return self.path, lines.get(place, 1) - 1, self.name
+
+    def setup(self) -> None:
+        """Have what this instance needs executed first, and do not go on if it is red."""
+        if self.ductaflow.no_execute:
+            return
+        for needed in self.ductaflow.needed(self):
+            record = needed.ensure()
+            if record is not None and record.light.is_red:
+                pytest.fail(f"needs {needed.nodeid}, which failed", pytrace=False)
+
+    def runtest(self) -> None:
+        """Execute the instance (or take the run that this session already made of it)."""
+        if self.ductaflow.no_execute:
+            prepared = execution.prepare(self.request())
+            pytest.skip(f"prepared, not executed: {os.path.relpath(prepared.path, self.ductaflow.root)}")
+        record = self.ductaflow.take(self) or self.execute()
+        self.user_properties += [
+            ("run_directory", self.instance.run_directory),
+            ("status", record.status),
+            ("flow", record.flow),
+            ("warnings", len(record.warnings)),
+        ]
+        lines = self.output_tail(record)
+        if lines:
+            self.add_report_section("call", "stdout", "\n".join(lines) + "\n")
+        raised = self._warn(record)
+        if record.light.is_red:
+            raise RunFailed(str(self.run_directory), record.error or {})
+        if raised is not None:
+            raise raised
+
+    def ensure(self) -> Record | None:
+        """The record of this session's run, executing it if nobody has; ``None`` if it is not to be run."""
+        if self.get_closest_marker("skip") or self.get_closest_marker("skipif"):
+            return None
+        return self.ductaflow.peek(self) or self.execute()
+
+    def execute(self) -> Record:
+        """Execute the instance; in another process of this session it may be running already."""
+        echo = sys.stdout.write if self.config.getoption("capture") == "no" else None
+        while True:
+            try:
+                record = execution.execute(self.request(), echo=echo)
+            except RunBusy:
+                with lock(self.run_directory, wait=True):
+                    pass
+                found = self.ductaflow.peek(self)
+                if found is None:
+                    continue
+                record = found
+            self.ductaflow.keep(self, record)
+            return record
+
+    def request(self) -> Request:
+        """What to execute."""
+        instance, session = self.instance, self.ductaflow
+        return Request(
+            kind=instance.kind,
+            flow=session.root / instance.flow,
+            instance=instance.name,
+            directory=self.run_directory,
+            config=instance.config,
+            project_root=session.root,
+            node_id=self.nodeid,
+            session=session.identifier,
+            engine=session.engine,
+            timeout=instance.timeout if instance.timeout is not None else session.timeout,
+            inputs=(*instance.inputs, *instance.references),
+            scenario=instance.scenario,
+            python_path=session.python_path,
+        )
+
+    def output_tail(self, record: Record) -> list[str]:
+        """The last printed lines; of a failed flow inside a build, that flow's."""
+        error = record.error or {}
+        directory, flow = Path(error.get("run") or self.run_directory), record.flow
+        if error.get("run"):
+            try:
+                flow = read_record(directory).flow
+            except RecordError:
+                directory = self.run_directory
+        return last_lines(RunDirectory(directory, Path(flow).stem).output, _TAIL)
+
+    def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException], *args: Any, **options: Any) -> Any:
+        """A failed run in pytest's manner; other errors as short as they can be."""
+        error = excinfo.value
+        if isinstance(error, RunFailed):
+            return self._repr_run(excinfo, error.error)
+        if isinstance(error, FlowWarning):
+            return f"{error}\norange counts as failure here (a warning filter makes FlowWarning an error)"
+        if isinstance(error, (ConfigError, RecordError)):
+            return f"{self.nodeid}: {error}"
+        return super().repr_failure(excinfo, *args, **options)
+
+    def _repr_run(self, excinfo: pytest.ExceptionInfo[BaseException], error: dict[str, Any]) -> Any:
+        """pytest's own representation objects, filled with the flow's frames: they survive xdist."""
+        root = self.ductaflow.root
+        shown = excinfo.getrepr(style="long")
+        crash, trace = shown.reprcrash, shown.reprtraceback
+        assert crash is not None
+        template: Any = trace.reprentries[-1]
+        places = failure.frames(error, root)
+        entries = []
+        for frame in places:
+            entry = copy.copy(template)
+            entry.lines = list(frame.source)
+            entry.reprfuncargs = entry.reprlocals = None
+            entry.reprfileloc = copy.copy(crash)
+            entry.reprfileloc.path, entry.reprfileloc.lineno = frame.file, frame.line
+            entry.reprfileloc.message = f"in {frame.function}" if frame is not places[-1] else str(error.get("type"))
+            entries.append(entry)
+        if entries:
+            entries[-1].lines += failure.error_lines(error)
+        else:
+            entry = copy.copy(template)
+            entry.lines, entry.reprfuncargs, entry.reprlocals = failure.error_lines(error), None, None
+            entry.reprfileloc = None
+            entries = [entry]
+        trace.reprentries = entries
+        trace.extraline = None
+        crash.path, crash.lineno = error.get("file") or self.instance.flow, error.get("line") or 1
+        crash.message = f"{describe_error({'file': self.instance.flow, **_known(error)})} ({self.nodeid})"
+        try:
+            record = read_record(self.run_directory)
+        except RecordError:
+            return shown
+        for title, text in failure.sections(record, self.run_directory, root):
+            shown.addsection(title, text)
+        return shown
+
+    def _warn(self, record: Record) -> FlowWarning | None:
+        """Issue the run's warning lines; return the first that a filter turned into an error."""
+        raised = None
+        for text in self._warning_texts(record):
+            try:
+                self.warn(FlowWarning(text))
+            except FlowWarning as warning:
+                raised = raised or warning
+        return raised
+
+    def _warning_texts(self, record: Record) -> list[str]:
+        found = list(_warnings_of(record, self.run_directory))
+        if len(found) <= FLOOD:
+            return [f"{text} ({place})" for text, place in found]
+        common = Counter(text for text, _ in found).most_common(3)
+        shown = "; ".join(f"{text} (×{count})" for text, count in common)
+        where = f"{self.instance.run_directory}/{Path(record.flow).stem}_execution_output.txt"
+        return [f"{len(found):,} warning lines, most often: {shown}. All are in {where} and the record"]
+
+
+def _warnings_of(record: Record, directory: Path) -> Iterator[tuple[str, str]]:
+    """A run's warning lines and those of its nested runs, each with its place."""
+    for warning in record.warnings:
+        cell = f", cell {warning['cell'] + 1}" if warning.get("cell") is not None else ""
+        yield str(warning["text"]), f"{record.flow}{cell}"
+    for path, child in execution.child_records(record, directory):
+        yield from _warnings_of(child, path)
+        if child.light.is_red and record.error is None:
+            yield f"{describe_error(child.error or {})}", f"caught by {record.flow}"
+
+
+def _known(error: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in error.items() if value is not None}
+
+
+def _decorator(mark: Mark) -> pytest.MarkDecorator:
+    decorator: pytest.MarkDecorator = getattr(pytest.mark, mark.name)
+    if mark.name in ("skipif", "xfail") and "condition" in mark.arguments:
+        rest = {key: value for key, value in mark.arguments.items() if key != "condition"}
+        return decorator.with_args(mark.arguments["condition"], **rest)
+    return decorator.with_args(**mark.arguments)

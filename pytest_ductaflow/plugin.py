@@ -1,0 +1,105 @@
+"""The pytest plugin: options, and which parts a session needs. No logic, and nothing heavy at the top:
+a session without instances pays next to nothing."""
+
+from __future__ import annotations
+
+import uuid
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import pytest
+
+from pytest_ductaflow.reporting import Reporting
+
+if TYPE_CHECKING:
+    from pytest_ductaflow.items import InstanceFile
+
+_ENGINES: Final = ("papermill",)
+_IDENTIFIER: Final = pytest.StashKey[str]()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Options and ini keys."""
+    group = parser.getgroup("ductaflow", "instances as tests (ductaflow)")
+    group.addoption(
+        "--ductaflow-engine",
+        default="papermill",
+        metavar="NAME",
+        help="how cells are executed: papermill (a fresh kernel for each run)",
+    )
+    group.addoption(
+        "--ductaflow-timeout",
+        default=None,
+        metavar="SECONDS",
+        help="limit for each instance that has no timeout of its own",
+    )
+    group.addoption(
+        "--no-execute",
+        action="store_true",
+        help="prepare run directories (config, notebook) and execute nothing",
+    )
+    parser.addini(
+        "ductaflow_instances",
+        "glob patterns of instance files, relative to the root directory",
+        type="args",
+        default=["instances/*.json"],
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Check options; markers; the session's identity, which xdist workers share."""
+    for line in (
+        "flow(name): the flow that an instance runs (set by ductaflow)",
+        "build(name): the build that an instance runs (set by ductaflow)",
+        "scenario(**values): what a scenario varies (set by ductaflow)",
+    ):
+        config.addinivalue_line("markers", line)
+    engine, timeout = config.getoption("--ductaflow-engine"), config.getoption("--ductaflow-timeout")
+    if engine not in _ENGINES:
+        raise pytest.UsageError(f"--ductaflow-engine: {engine!r} is not one of {', '.join(_ENGINES)}")
+    try:
+        if timeout is not None and not 0 < float(timeout) < float("inf"):
+            raise ValueError
+    except ValueError:
+        raise pytest.UsageError(f"--ductaflow-timeout: {timeout!r} is not a number of seconds above 0") from None
+    worker_input: dict[str, Any] | None = getattr(config, "workerinput", None)
+    if worker_input is None:
+        config.stash[_IDENTIFIER] = uuid.uuid4().hex
+        config.pluginmanager.register(Reporting(config), "ductaflow-reporting")
+    else:
+        config.stash[_IDENTIFIER] = worker_input["ductaflow_session"]
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: Any) -> None:
+    """All workers of one xdist run are one session."""
+    node.workerinput["ductaflow_session"] = node.config.stash[_IDENTIFIER]
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Run directories hold results, never tests."""
+    return True if collection_path == config.rootpath / "runs" else None
+
+
+def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> InstanceFile | None:
+    """Instance files are collected; with the first one, what runs need is loaded."""
+    if file_path.suffix != ".json" or not _is_instance_file(file_path, parent):
+        return None
+    from pytest_ductaflow.items import InstanceFile
+    from pytest_ductaflow.session import SESSION, Session
+
+    config = parent.config
+    if SESSION not in config.stash:
+        config.stash[SESSION] = Session(config, config.stash[_IDENTIFIER])
+        config.pluginmanager.register(config.stash[SESSION], "ductaflow-session")
+    return InstanceFile.from_parent(parent, path=file_path)
+
+
+def _is_instance_file(path: Path, parent: pytest.Collector) -> bool:
+    if parent.session.isinitpath(path):
+        return True
+    root = parent.config.rootpath
+    if not path.is_relative_to(root):
+        return False
+    relative = path.relative_to(root)
+    return any(relative.match(pattern) for pattern in parent.config.getini("ductaflow_instances"))

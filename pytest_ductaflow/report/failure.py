@@ -1,0 +1,106 @@
+"""The text of a failed run, in pytest's manner: source lines, the error, where to look, what to do next."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from pytest_ductaflow import strict_json
+from pytest_ductaflow.errors import RecordError
+from pytest_ductaflow.record import Record, RunDirectory, read_record
+
+#: Source lines shown above and below the failing one; the failing cell's beginning is cut to fit.
+_ABOVE: Final = 25
+_BELOW: Final = 3
+_CELL: Final = re.compile(r"^[ \t]*#[ \t]*%%")
+
+
+@dataclass(frozen=True)
+class Frame:
+    """One step of a traceback: a place, and the lines around it as pytest prints them."""
+
+    file: str
+    line: int
+    function: str
+    source: tuple[str, ...]
+
+
+def frames(error: dict[str, Any], root: Path) -> list[Frame]:
+    """The steps of a recorded error, from the flow's cell to where it was raised."""
+    places = error.get("frames") or []
+    if not places and error.get("file") and error.get("line"):
+        places = [{"file": error["file"], "line": error["line"], "function": "<module>"}]
+    found = []
+    for index, place in enumerate(places):
+        if place.get("line"):
+            source = _source(root / place["file"], place["line"], whole_cell=index == 0)
+            found.append(Frame(place["file"], place["line"], place.get("function", ""), tuple(source)))
+    return found
+
+
+def error_lines(error: dict[str, Any]) -> list[str]:
+    """``E   ValueError: …``, all lines of the message."""
+    text = f"{error.get('type', 'Error')}: {error.get('message', '')}".rstrip(": ")
+    first, *rest = text.splitlines() or [""]
+    return [f"E   {first}", *(f"E     {line}" for line in rest)]
+
+
+def is_chained(error: dict[str, Any]) -> bool:
+    """Whether the traceback has more than the frames show: a cause, a context, or a group."""
+    text = str(error.get("traceback", ""))
+    return text.count("Traceback (most recent call last)") > 1 or "ExceptionGroup" in text
+
+
+def sections(record: Record, directory: Path, root: Path) -> list[tuple[str, str]]:
+    """What stands below the traceback: title and text of each section."""
+    error = record.error or {}
+    failed_in, failed = Path(error.get("run") or directory), record
+    if error.get("run"):
+        try:
+            failed = read_record(failed_in)
+        except RecordError:
+            failed_in = directory
+    names = RunDirectory(failed_in, Path(failed.flow).stem)
+    found = []
+    if is_chained(error):
+        found.append(("traceback", str(error["traceback"]).rstrip()))
+    for step in error.get("via", ()):
+        found.append(("raised through", f"{step.get('file')}:{step.get('line')}, in run {_shown(directory, root)}"))
+    config = {key: value for key, value in failed.config.items() if key != "_project_root"}
+    found.append(("config", strict_json.dumps(strict_json.redact(config)).rstrip()))
+    found.append(("run directory", _shown(failed_in, root)))
+    commands = [f"open:   jupyter lab {shlex.quote(_shown(names.notebook, root))}"]
+    if record.node_id:
+        commands.insert(0, f"re-run: pytest {shlex.quote(record.node_id)}")
+    found.append(("reproduce", "\n".join(commands)))
+    return found
+
+
+def _shown(path: Path, root: Path) -> str:
+    return path.relative_to(root).as_posix() if path.is_relative_to(root) else path.as_posix()
+
+
+def _source(path: Path, line: int, *, whole_cell: bool) -> list[str]:
+    """Lines around a place, the place marked with ``>``; of a flow those of its cell."""
+    try:
+        text = path.read_text("utf-8", "replace").splitlines()
+    except OSError:
+        return []
+    if not 0 < line <= len(text):
+        return []
+    above = _ABOVE if whole_cell else 5
+    first = line
+    while first > 1 and line - first < above and not _CELL.match(text[first - 2]):
+        first -= 1
+    while first < line and not text[first - 1].strip():
+        first += 1
+    last = line
+    while last < len(text) and last - line < _BELOW and not _CELL.match(text[last]):
+        last += 1
+    while last > line and not text[last - 1].strip():
+        last -= 1
+    numbered = range(first, last + 1)
+    return [f"{'>' if number == line else ' '}   {text[number - 1]}" for number in numbered]

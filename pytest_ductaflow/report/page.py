@@ -1,0 +1,115 @@
+"""The status page: one self-contained HTML file, builds with their flows nested, from the records."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from pytest_ductaflow import strict_json
+from pytest_ductaflow.capture import last_lines
+from pytest_ductaflow.errors import RecordError, describe_error
+from pytest_ductaflow.record import CLI_OUTPUT_NAME, Record, RunDirectory, now, runs_below
+from pytest_ductaflow.status import Status
+
+_SYMBOLS = {"green": "●", "orange": "▲", "red": "✖", "running": "◌"}
+
+
+@dataclass
+class _Row:
+    """One run on the page; ``runs`` are those nested in it."""
+
+    name: str
+    status: Status
+    path: str
+    flow: str = ""
+    duration: float | None = None
+    warnings: list[str] = field(default_factory=list)
+    error: str = ""
+    traceback: str = ""
+    config: str = ""
+    output: list[str] = field(default_factory=list)
+    links: list[tuple[str, str]] = field(default_factory=list)
+    runs: list[_Row] = field(default_factory=list)
+
+    @property
+    def light(self) -> str:
+        return self.status.light
+
+    @property
+    def symbol(self) -> str:
+        return _SYMBOLS[self.light]
+
+
+def generate_status_report(
+    results: Sequence[Mapping[str, Any]] | None = None,
+    model_root: str | os.PathLike[str] = "runs",
+) -> str:
+    """The status page of the runs below a directory, as an HTML string.
+
+    :param results: a conductor's results: mappings with ``scenario`` (the instance's name), ``status`` and
+        maybe ``error``. They choose and order the rows. What the record says counts; a result that says
+        success and has no record to prove it is red. Without results the page shows every run.
+    :param model_root: the directory; links on the page are relative to the page standing in it.
+    """
+    import jinja2  # at the point of use: only whoever renders needs it
+
+    root = Path(model_root)
+    rows = _rows(root)
+    if results is not None:
+        rows = [_result_row(result, rows) for result in results]
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("pytest_ductaflow.report", ""), autoescape=True, trim_blocks=True
+    )
+    return environment.get_template("status.html.j2").render(
+        rows=rows, counts=Counter(row.light for row in rows), symbols=_SYMBOLS, generated=now()
+    )
+
+
+def _rows(root: Path) -> list[_Row]:
+    """All runs below a directory, nested runs in their builds."""
+    top: list[_Row] = []
+    open_rows: list[tuple[Path, _Row]] = []
+    for path, record in runs_below(root):
+        while open_rows and not path.is_relative_to(open_rows[-1][0]):
+            open_rows.pop()
+        row = _row(path, record, root)
+        (open_rows[-1][1].runs if open_rows else top).append(row)
+        open_rows.append((path, row))
+    return top
+
+
+def _row(path: Path, record: Record | RecordError, root: Path) -> _Row:
+    relative = path.relative_to(root).as_posix()
+    if isinstance(record, RecordError):
+        return _Row(path.name, Status.ERROR, relative, error=str(record))
+    names = RunDirectory(path, Path(record.flow).stem)
+    output = names.output if names.output.exists() else path / CLI_OUTPUT_NAME
+    files = (("notebook", names.notebook), ("config", names.config), ("log", output), ("html", names.html))
+    error = record.error or {}
+    return _Row(
+        name=record.instance,
+        status=record.light,
+        path=relative,
+        flow=record.flow,
+        duration=record.duration,
+        warnings=[str(warning["text"]) for warning in record.warnings[:100]],
+        error=describe_error(error) if error else "",
+        traceback=str(error.get("traceback", "")),
+        config=strict_json.dumps(strict_json.redact(record.config)),
+        output=last_lines(output, 20) if record.light is not Status.SUCCESS else [],
+        links=[(label, quote(f"{relative}/{file.name}")) for label, file in files if file.exists()],
+    )
+
+
+def _result_row(result: Mapping[str, Any], rows: list[_Row]) -> _Row:
+    name = str(result.get("scenario", result.get("instance", "")))
+    for row in rows:
+        if row.name == name:
+            return row
+    stated = str(result.get("error") or "no record of this run was found")
+    return _Row(name, Status.ERROR, "", error=stated)

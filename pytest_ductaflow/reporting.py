@@ -1,0 +1,166 @@
+"""What the controlling process shows: status words, a summary of the lights, pytest-html's columns.
+
+It sees reports only, also those that xdist's workers send: an instance's light travels in
+``user_properties``. Everything else is read from the run directory.
+"""
+
+from __future__ import annotations
+
+import html
+import os
+from collections import Counter
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import quote
+
+import pytest
+
+from pytest_ductaflow.status import Status
+
+_WORDS: Final = {
+    Status.SUCCESS: ("passed", ".", ("PASSED (green)", {"green": True})),
+    Status.WARNING: ("passed", "o", ("PASSED (orange)", {"yellow": True})),
+    Status.ERROR: ("failed", "F", ("FAILED (red)", {"red": True})),
+}
+_LIGHTS: Final = ("green", "orange", "red")
+_COLOURS: Final = {"green": "#1a7f37", "orange": "#b35900", "red": "#c1121f"}
+_SYMBOLS: Final = {"green": "●", "orange": "▲", "red": "✖"}
+
+
+def light_of(report: pytest.TestReport | pytest.CollectReport) -> Status | None:
+    """The light that a report's instance has, ``None`` if it is no instance's."""
+    properties = dict(getattr(report, "user_properties", ()))
+    if "run_directory" not in properties:
+        return None
+    return Status(str(properties["status"]))
+
+
+class Reporting:
+    """Hooks of the controlling process."""
+
+    def __init__(self, config: pytest.Config) -> None:
+        self._config = config
+        self._lights: dict[str, str] = {}
+
+    def pytest_report_teststatus(self, report: Any) -> tuple[str, str, tuple[str, dict[str, bool]]] | None:
+        """The light in the status word of verbose mode; expected failures keep pytest's words."""
+        if getattr(report, "when", None) != "call" or hasattr(report, "wasxfail"):
+            return None
+        light = light_of(report)
+        if light is None or report.skipped:
+            return None
+        if report.failed and not light.is_red:  # a warning filter made orange an error
+            return "failed", "F", ("FAILED (orange)", {"red": True})
+        return _WORDS[Status.ERROR if light.is_red else light]
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Count the lights."""
+        light = light_of(report)
+        if light is not None:
+            self._lights[report.nodeid] = light.light
+
+    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
+        """How many are green, orange and red, and where the status page is."""
+        if not self._lights:
+            return
+        counts = Counter(self._lights.values())
+        terminalreporter.section("lights", sep="-")
+        for light in _LIGHTS:
+            markup = {"yellow" if light == "orange" else light: True}
+            terminalreporter.write(f"{counts[light]} {light}", **markup)
+            terminalreporter.write("  ")
+        terminalreporter.line("")
+        page = self._write_page()
+        terminalreporter.write_line(f"status page: {os.path.relpath(page)}")
+
+    def _write_page(self) -> Path:
+        from pytest_ductaflow.record import write_atomically  # only a session with runs gets here
+        from pytest_ductaflow.report import generate_status_report
+
+        runs = self._config.rootpath / "runs"
+        page = runs / "conductor_status_report.html"
+        write_atomically(page, generate_status_report(model_root=runs).encode())
+        return page
+
+    # --- pytest-html ---
+
+    def _has_instances(self) -> bool:
+        patterns = self._config.getini("ductaflow_instances")
+        return any(any(self._config.rootpath.glob(pattern)) for pattern in patterns)
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_html_report_title(self, report: Any) -> None:
+        """The project's name."""
+        if self._has_instances():
+            report.title = f"{self._config.rootpath.name}: scenarios"
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_html_results_summary(self, prefix: list[str]) -> None:
+        """The lights, and the way to the status page."""
+        if not self._lights:
+            return
+        counts = Counter(self._lights.values())
+        shown = " &nbsp; ".join(f"{_coloured(light)}: {counts[light]}" for light in _LIGHTS)
+        link = self._link(self._config.rootpath / "runs" / "conductor_status_report.html")
+        prefix.append(f'<p><b>Lights</b> &nbsp; {shown} &nbsp; <a href="{link}">status page</a></p>')
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_html_results_table_header(self, cells: list[str]) -> None:
+        """Columns light and flow; duration is pytest-html's own."""
+        if self._has_instances():
+            cells.insert(2, '<th class="sortable" data-column-type="flow">Flow</th>')
+            cells.insert(1, '<th class="sortable" data-column-type="light">Light</th>')
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_html_results_table_row(self, report: Any, cells: list[str]) -> None:
+        """An instance's light, flow and files. The test id, which pytest-html leaves raw, is escaped."""
+        if not self._has_instances() or not cells:
+            return
+        suffix = f"::{report.when}" if report.when != "call" else ""
+        cells[1] = f'<td class="col-testId">{html.escape(report.nodeid + suffix)}</td>'
+        light, properties = light_of(report), dict(getattr(report, "user_properties", ()))
+        cells.insert(2, f'<td class="col-flow">{html.escape(str(properties.get("flow", "")))}</td>')
+        cells.insert(1, f'<td class="col-light">{_coloured(light.light) if light else ""}</td>')
+        if light is not None:
+            cells[-1] = f'<td class="col-links">{self._links(properties)}</td>'
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_html_results_table_html(self, report: Any, data: list[str]) -> None:
+        """An instance's config and output."""
+        if light_of(report) is None:
+            return
+        from pytest_ductaflow import strict_json
+        from pytest_ductaflow.capture import excerpt
+        from pytest_ductaflow.errors import ConfigError
+
+        files = self._files(dict(report.user_properties))
+        if report.passed:
+            data.clear()  # "No log output captured." and the tail of what follows
+        data.append(html.escape(f" output: {files['log'].name} ".center(80, "-") + "\n" + excerpt(files["log"])))
+        try:
+            config = strict_json.dumps(strict_json.redact(strict_json.load(files["config"])))
+        except ConfigError as error:
+            config = str(error)
+        data.append(html.escape(" config ".center(80, "-") + "\n" + config))
+
+    def _files(self, properties: dict[str, Any]) -> dict[str, Path]:
+        from pytest_ductaflow.record import RunDirectory
+
+        directory = self._config.rootpath / str(properties["run_directory"])
+        names = RunDirectory(directory, Path(str(properties["flow"])).stem)
+        return {"notebook": names.notebook, "config": names.config, "log": names.output}
+
+    def _links(self, properties: dict[str, Any]) -> str:
+        files = self._files(properties)
+        return " ".join(f'<a href="{self._link(path)}">{name}</a>' for name, path in files.items())
+
+    def _link(self, path: Path) -> str:
+        """The way from the HTML report to a file, safe in an attribute."""
+        target = self._config.getoption("htmlpath", None)
+        start = Path(os.path.abspath(os.path.expanduser(str(target)))).parent if target else self._config.rootpath
+        return quote(Path(os.path.relpath(path, start)).as_posix())
+
+
+def _coloured(light: str) -> str:
+    colour, symbol = _COLOURS.get(light, "inherit"), _SYMBOLS.get(light, "")
+    return f'<span style="color: {colour}">{symbol} {light}</span>'

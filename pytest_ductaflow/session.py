@@ -1,0 +1,156 @@
+"""One pytest session's state: its options, which instances there are, which have been executed.
+
+Registered as a plugin once the first instance file is found, in each process that collects.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final, Protocol
+
+import pytest
+
+from pytest_ductaflow import graph
+from pytest_ductaflow.errors import RecordError
+from pytest_ductaflow.instance import Instance
+from pytest_ductaflow.record import Record, read_record
+from pytest_ductaflow.status import Status
+
+#: The state, in ``config.stash``.
+SESSION: Final = pytest.StashKey["Session"]()
+
+
+class Item(Protocol):
+    """What this module needs of an instance's item."""
+
+    instance: Instance
+
+    @property
+    def nodeid(self) -> str:
+        """pytest's id of the instance."""
+
+    @property
+    def run_directory(self) -> Path:
+        """Absolute path of the run directory."""
+
+    def ensure(self) -> Record | None:
+        """The record of this session's run, executing it if nobody has."""
+
+
+class Session:
+    """The options of this session, the instances selected, and their records so far.
+
+    An instance may be executed before its own turn, by one that needs it, and under xdist in another
+    process: whoever comes first executes, and the instance's own turn takes that run. So the order
+    never depends on a scheduler, and nobody waits for anything but a run in progress.
+    """
+
+    def __init__(self, config: pytest.Config, identifier: str) -> None:
+        timeout = config.getoption("--ductaflow-timeout")
+        self.root: Final = config.rootpath
+        self.identifier: Final = identifier
+        self.engine: Final[str] = config.getoption("--ductaflow-engine")
+        self.timeout: Final = None if timeout is None else float(timeout)
+        self.no_execute: Final[bool] = config.getoption("--no-execute")
+        self.python_path: Final = tuple(str(path) for path in config.getini("pythonpath"))
+        #: Instance files with a collection error; they do not keep the others from running.
+        self.bad_files = 0
+        self._parallel = hasattr(config, "workerinput")
+        self._items: dict[str, Item] = {}
+        self._needs: dict[str, list[str]] = {}
+        self._records: dict[str, Record] = {}
+        self._taken: set[str] = set()
+
+    def needed(self, item: Item) -> list[Item]:
+        """The selected instances whose outputs this one refers to."""
+        return [self._items[key] for key in self._needs.get(item.instance.run_directory, ())]
+
+    def keep(self, item: Item, record: Record) -> None:
+        """This session executed the item."""
+        self._records[item.instance.run_directory] = record
+
+    def peek(self, item: Item) -> Record | None:
+        """The record of this session's run of the item, if there is one."""
+        key = item.instance.run_directory
+        if key not in self._records and self._parallel:
+            try:
+                found = read_record(item.run_directory)
+            except RecordError:
+                return None
+            ended = found.light not in (Status.RUNNING, Status.INTERRUPTED)
+            if ended and found.session == self.identifier and found.node_id == item.nodeid:
+                self._records[key] = found
+        return self._records.get(key)
+
+    def take(self, item: Item) -> Record | None:
+        """Like ``peek``, once: a second turn of an item (a rerun) is a new run."""
+        key = item.instance.run_directory
+        if key in self._taken:
+            return None
+        self._taken.add(key)
+        return self.peek(item)
+
+    # --- pytest's hooks ---
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_collection_modifyitems(self, session: pytest.Session, items: list[pytest.Item]) -> None:
+        """Put what is needed first; refuse shared run directories and cycles."""
+        mine = {item: item.instance for item in items if isinstance(getattr(item, "instance", None), Instance)}
+        problems: dict[str, list[str]] = {}
+        nodes: dict[str, pytest.Item] = {}
+        folded: dict[str, pytest.Item] = {}
+        for item, instance in mine.items():
+            other = folded.setdefault(instance.run_directory.casefold(), item)
+            if other is item:
+                nodes[instance.run_directory] = item
+            else:
+                text = f"{item.nodeid} and {other.nodeid} share the run directory {instance.run_directory}"
+                hint = "give one of them another `name` or `step`"
+                problems.setdefault(_file_of(item), []).append(f"{_place(item)}: name: {text}: {hint}")
+        edges = graph.needs({key: mine[item].references for key, item in nodes.items()})
+        ordered, cycles = graph.order(list(nodes), edges)
+        for cycle in cycles:
+            walk = " → ".join(nodes[key].nodeid for key in cycle)
+            for file in dict.fromkeys(_file_of(nodes[key]) for key in cycle):
+                first = next(nodes[key] for key in cycle if _file_of(nodes[key]) == file)
+                problems.setdefault(file, []).append(f"{_place(first)}: config: dependency cycle: {walk}")
+        replacement = iter([nodes[key] for key in ordered])
+        remaining = set(ordered)
+        arranged = []
+        for item in items:
+            if item not in mine:
+                arranged.append(item)
+            elif nodes.get(mine[item].run_directory) is item and mine[item].run_directory in remaining:
+                arranged.append(next(replacement))
+        items[:] = arranged
+        for file, texts in problems.items():
+            self.bad_files += 1
+            report = pytest.CollectReport(file, "failed", "\n".join(texts), [])
+            session.config.hook.pytest_collectreport(report=report)
+
+    def pytest_collection_finish(self, session: pytest.Session) -> None:
+        """What is left now is what runs."""
+        selected: Sequence[Item] = [
+            item  # type: ignore[misc] # an InstanceItem: it has the instance
+            for item in session.items
+            if isinstance(getattr(item, "instance", None), Instance)
+        ]
+        self._items = {item.instance.run_directory: item for item in selected}
+        self._needs = graph.needs({key: item.instance.references for key, item in self._items.items()})
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtestloop(self, session: pytest.Session) -> None:
+        """A bad instance file is an error of its own, no reason not to run the others."""
+        if self.bad_files and session.testsfailed == self.bad_files:
+            session.config.option.continue_on_collection_errors = True
+
+
+def _file_of(item: pytest.Item) -> str:
+    assert item.parent is not None
+    return item.parent.nodeid
+
+
+def _place(item: pytest.Item) -> str:
+    file, line, _ = item.location
+    return f"{Path(file).as_posix()}:{(line or 0) + 1}"
