@@ -73,10 +73,16 @@ class Request:
     export_html: bool = False
 
 
-def execute(request: Request, *, echo: Callable[[str], None] | None = None) -> Record:
+def execute(
+    request: Request,
+    *,
+    echo: Callable[[str], None] | None = None,
+    wanted: Callable[[], bool] | None = None,
+) -> Record:
     """Execute a request and return its finished record; a red run is a record, not an exception.
 
     :param echo: called with the run's output as it is printed.
+    :param wanted: asked now and then; when it says no, the run is stopped as by Ctrl-C.
     :raises RunBusy: if the directory is in use. :raises FlowError, ConfigError: if there is nothing to run.
     :raises KeyboardInterrupt: after the run was stopped and recorded as interrupted.
     """
@@ -85,22 +91,15 @@ def execute(request: Request, *, echo: Callable[[str], None] | None = None) -> R
         run.begin()
         try:
             reader = OutputReader(run.directory.output)
-            outcome, stopped = _watch(run, reader, echo)
+            outcome, stopped = _watch(run, reader, echo, wanted)
         except BaseException as error:
             interrupted = isinstance(error, KeyboardInterrupt)
             message = str(error) or "stopped by the user"
             run.end({"type": type(error).__name__, "message": message}, interrupted=interrupted)
             raise
         run.record.cells = _cells(outcome)
-        if stopped is not None:
-            error_of_run: dict[str, Any] | None = {"type": "Timeout", "message": stopped, "cell": outcome.current}
-        elif outcome.finished:
-            error_of_run = None
-        else:
-            missing = {"type": "Error", "message": "the run did not finish"}
-            error_of_run = {"cell": outcome.current, **(outcome.error or missing)}
         remarks = [outcome.remark] if outcome.remark else []
-        run.end(error_of_run, reader, outcome.events, remarks)
+        run.end(_error(run, outcome, stopped), reader, outcome.events, remarks)
     return run.record
 
 
@@ -114,6 +113,15 @@ def prepare(request: Request) -> RunDirectory:
         record.remove(run.directory.record)
         run.write_files(injected=True)
     return run.directory
+
+
+def refuse(request: Request, reason: str) -> Record:
+    """Record that a request was not executed, so that no older record passes for it: red."""
+    run = Run(request)
+    with record.lock(run.directory.path):
+        run.begin()
+        run.end({"type": "NotRun", "message": reason})
+    return run.record
 
 
 def run_notebook(
@@ -314,7 +322,10 @@ class Run:
 
 
 def _watch(
-    run: Run, reader: OutputReader, echo: Callable[[str], None] | None
+    run: Run,
+    reader: OutputReader,
+    echo: Callable[[str], None] | None,
+    wanted: Callable[[], bool] | None,
 ) -> tuple[engines.Outcome, str | None]:
     """Let the engine work; return its outcome and why we stopped it, if we did."""
     request, current = run.request, run.record
@@ -338,6 +349,8 @@ def _watch(
     try:
         while not engine.done.wait(_POLL):
             _drain(reader, echo)
+            if wanted is not None and not wanted():
+                raise KeyboardInterrupt
             if deadline is not None and time.monotonic() > deadline and stopped is None:
                 stopped = f"stopped after {request.timeout:g} s, the run's timeout"
                 engine.stop()
@@ -353,7 +366,22 @@ def _watch(
     finally:
         _drain(reader, echo)
         reader.close()
+        engine.done.close()
     return engine.outcome, stopped
+
+
+def _error(run: Run, outcome: engines.Outcome, stopped: str | None) -> dict[str, Any] | None:
+    """The record's error, ``None`` if there is the evidence that the run finished."""
+    if outcome.finished and stopped is None:
+        return None
+    error = dict(outcome.error or {"type": "Error", "message": "the run did not finish"})
+    if stopped is not None:
+        error = {"type": "Timeout", "message": stopped}
+    if outcome.current is not None:
+        error.setdefault("cell", outcome.current)
+        if error.get("line") is None and (line := run.flow.line_of_executed(outcome.current)):
+            error |= {"file": run.record.flow, "line": line}  # no traceback: the cell's first line
+    return error
 
 
 def _cells(outcome: engines.Outcome) -> dict[str, Any]:

@@ -43,6 +43,15 @@ class Flow:
     lines: tuple[int | None, ...]
     kernel: str
 
+    def line_of_executed(self, index: int) -> int | None:
+        """The line of a cell of the executed notebook, which has the injected parameters as one cell more."""
+        tags = [cell.metadata.get("tags", []) for cell in self.notebook.cells]
+        parameters = next(i for i, tagged in enumerate(tags) if "parameters" in tagged)
+        if index == parameters + 1:
+            return None
+        position = index if index <= parameters else index - 1
+        return self.lines[position] if position < len(self.lines) else None
+
 
 def check(path: Path) -> None:
     """Say whether this file can be a flow, without running or parsing its code.

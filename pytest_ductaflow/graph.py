@@ -6,6 +6,7 @@ A node is a run directory, ``runs/<step>/<name>``. A reference points into one; 
 
 from __future__ import annotations
 
+import heapq
 from collections.abc import Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
 
@@ -35,30 +36,45 @@ def order(nodes: Sequence[str], edges: Mapping[str, Sequence[str]]) -> tuple[lis
 
     :returns: the ordered nodes without those on cycles, and the cycles, each as a closed walk.
     """
+    cycles = _cycles(nodes, edges)
+    left_out = {node for cycle in cycles for node in cycle}
     position = {node: index for index, node in enumerate(nodes)}
+    missing = {node: {n for n in edges.get(node, ()) if n not in left_out} for node in nodes if node not in left_out}
+    needed_by: dict[str, list[str]] = {}
+    for node, needed in missing.items():
+        for other in needed:
+            needed_by.setdefault(other, []).append(node)
+    ready = [position[node] for node, needed in missing.items() if not needed]
+    heapq.heapify(ready)
     ordered: list[str] = []
+    while ready:
+        node = nodes[heapq.heappop(ready)]
+        ordered.append(node)
+        for other in needed_by.get(node, ()):
+            missing[other].discard(node)
+            if not missing[other]:
+                heapq.heappush(ready, position[other])
+    return ordered, cycles
+
+
+def _cycles(nodes: Sequence[str], edges: Mapping[str, Sequence[str]]) -> list[list[str]]:
+    """A closed walk for each edge that leads back, depth first and without recursion."""
     cycles: list[list[str]] = []
-    state: dict[str, bool] = {}  # False while on the path, True when done
-    on_cycle: set[str] = set()
+    done: dict[str, bool] = {}  # False while on the path
     for start in nodes:
-        if start in state:
+        if start in done:
             continue
-        path = [start]
-        pending = [iter(sorted(edges.get(start, ()), key=position.__getitem__))]
-        state[start] = False
+        path, pending = [start], [iter(edges.get(start, ()))]
+        done[start] = False
         while path:
             following = next(pending[-1], None)
             if following is None:
-                node = path.pop()
+                done[path.pop()] = True
                 pending.pop()
-                state[node] = True
-                ordered.append(node)
-            elif following not in state:
-                state[following] = False
+            elif following not in done:
+                done[following] = False
                 path.append(following)
-                pending.append(iter(sorted(edges.get(following, ()), key=position.__getitem__)))
-            elif state[following] is False:
-                cycle = path[path.index(following) :]
-                cycles.append([*cycle, following])
-                on_cycle.update(cycle)
-    return [node for node in ordered if node not in on_cycle], cycles
+                pending.append(iter(edges.get(following, ())))
+            elif done[following] is False:
+                cycles.append([*path[path.index(following) :], following])
+    return cycles

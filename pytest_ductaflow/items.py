@@ -59,6 +59,20 @@ class InstanceFile(pytest.File):
                 item.add_marker(decorator)
             yield item
 
+    def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException]) -> Any:
+        """A mistake in the file as one line, also in the short summary."""
+        if not isinstance(excinfo.value, self.CollectError):
+            return super().repr_failure(excinfo)
+        if hasattr(self.config, "workerinput"):
+            return str(excinfo.value)  # as text it is equal in all workers, so xdist shows it once
+        shown = excinfo.getrepr(style="native")
+        entry: Any = shown.reprtraceback.reprentries[-1]
+        entry.lines = [f"{excinfo.value}\n"]
+        shown.reprtraceback.reprentries = [entry]
+        assert shown.reprcrash is not None
+        shown.reprcrash.message = str(excinfo.value)
+        return shown
+
     @functools.cached_property
     def lines(self) -> dict[tuple[str | int, ...], int]:
         """The line of every place in the file."""
@@ -72,6 +86,8 @@ class InstanceItem(pytest.Item):
         super().__init__(**options)
         self.instance = instance
         self.ductaflow = self.config.stash[SESSION]
+        #: Seconds that the run took, if it was not this item's turn that executed it.
+        self.earlier: float | None = None
         self.add_marker(getattr(pytest.mark, instance.kind)(name=Path(instance.flow).stem))
         if instance.scenario:
             self.add_marker(pytest.mark.scenario.with_args(**instance.scenario))
@@ -97,20 +113,21 @@ class InstanceItem(pytest.Item):
         for needed in self.ductaflow.needed(self):
             record = needed.ensure()
             if record is not None and record.light.is_red:
-                pytest.fail(f"needs {needed.nodeid}, which failed", pytrace=False)
+                reason = f"needs {needed.nodeid}, which failed"
+                self._tell(execution.refuse(self.request(), reason))
+                pytest.fail(reason, pytrace=False)
 
     def runtest(self) -> None:
         """Execute the instance (or take the run that this session already made of it)."""
         if self.ductaflow.no_execute:
             prepared = execution.prepare(self.request())
             pytest.skip(f"prepared, not executed: {os.path.relpath(prepared.path, self.ductaflow.root)}")
-        record = self.ductaflow.take(self) or self.execute()
-        self.user_properties += [
-            ("run_directory", self.instance.run_directory),
-            ("status", record.status),
-            ("flow", record.flow),
-            ("warnings", len(record.warnings)),
-        ]
+        record = self.ductaflow.take(self)
+        if record is None:
+            record = self.execute()
+        else:
+            self.earlier = record.duration
+        self._tell(record)
         lines = self.output_tail(record)
         if lines:
             self.add_report_section("call", "stdout", "\n".join(lines) + "\n")
@@ -119,6 +136,17 @@ class InstanceItem(pytest.Item):
             raise RunFailed(str(self.run_directory), record.error or {})
         if raised is not None:
             raise raised
+
+    def _tell(self, record: Record) -> None:
+        """Properties of the report: for JUnit, and for whoever shows results."""
+        properties = {
+            "run_directory": self.instance.run_directory,
+            "status": record.status,
+            "flow": record.flow,
+            "warnings": len(list(_warnings_of(record, self.run_directory))),
+        }
+        kept = [(key, value) for key, value in self.user_properties if key not in properties]
+        self.user_properties = [*kept, *properties.items()]
 
     def ensure(self) -> Record | None:
         """The record of this session's run, executing it if nobody has; ``None`` if it is not to be run."""
@@ -131,7 +159,7 @@ class InstanceItem(pytest.Item):
         echo = sys.stdout.write if self.config.getoption("capture") == "no" else None
         while True:
             try:
-                record = execution.execute(self.request(), echo=echo)
+                record = execution.execute(self.request(), echo=echo, wanted=self.ductaflow.wanted)
             except RunBusy:
                 with lock(self.run_directory, wait=True):
                     pass
@@ -215,7 +243,8 @@ class InstanceItem(pytest.Item):
             record = read_record(self.run_directory)
         except RecordError:
             return shown
-        for title, text in failure.sections(record, self.run_directory, root):
+        whole = self.config.getoption("tbstyle") == "long"
+        for title, text in failure.sections(record, self.run_directory, root, whole_traceback=whole):
             shown.addsection(title, text)
         return shown
 

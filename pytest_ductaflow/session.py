@@ -5,7 +5,8 @@ Registered as a plugin once the first instance file is found, in each process th
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+from collections.abc import Generator, Sequence
 from pathlib import Path
 from typing import Final, Protocol
 
@@ -57,10 +58,15 @@ class Session:
         #: Instance files with a collection error; they do not keep the others from running.
         self.bad_files = 0
         self._parallel = hasattr(config, "workerinput")
+        self._parent = os.getppid()
         self._items: dict[str, Item] = {}
         self._needs: dict[str, list[str]] = {}
         self._records: dict[str, Record] = {}
         self._taken: set[str] = set()
+
+    def wanted(self) -> bool:
+        """Whether to go on: not in an xdist worker whose controller is gone."""
+        return not self._parallel or os.getppid() == self._parent
 
     def needed(self, item: Item) -> list[Item]:
         """The selected instances whose outputs this one refers to."""
@@ -138,6 +144,17 @@ class Session:
         ]
         self._items = {item.instance.run_directory: item for item in selected}
         self._needs = graph.needs({key: item.instance.references for key, item in self._items.items()})
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_makereport(
+        self, item: pytest.Item, call: pytest.CallInfo[None]
+    ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+        """A run that was executed before its turn reports the time that it really took."""
+        report = yield
+        earlier = getattr(item, "earlier", None)
+        if call.when == "call" and earlier is not None:
+            report.duration = earlier
+        return report
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtestloop(self, session: pytest.Session) -> None:

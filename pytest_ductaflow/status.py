@@ -22,6 +22,7 @@ _HELD: Final = 8192
 _INDICATOR: Final = re.compile("⚠️|warning:", re.IGNORECASE)
 _COLOUR: Final = re.compile(r"\x1b\[[0-9;:?]*[ -/]*[@-~]")
 _LINE_END: Final = re.compile(rb"\r\n|\n|\r")
+_INDICATOR_BYTES: Final = re.compile(rb"\xe2\x9a\xa0|warning:", re.IGNORECASE)
 
 
 class Status(str, enum.Enum):
@@ -88,7 +89,9 @@ class WarningScanner:
         """The warning lines that end within ``data``, which follows what was fed before."""
         found: list[WarningLine] = []
         position = 0
-        if self._after_cr and data[:1] == b"\n":  # the second half of \r\n
+        if not _INDICATOR_BYTES.search(self._head + data):
+            position = self._skip_lines(data)
+        elif self._after_cr and data[:1] == b"\n":  # the second half of \r\n
             position = 1
             self._line += 1
             self._start = self._offset + 1
@@ -102,6 +105,15 @@ class WarningScanner:
         self._after_cr = data.endswith(b"\r") if data else self._after_cr
         self._offset += len(data)
         return found
+
+    def _skip_lines(self, data: bytes) -> int:
+        """Pass over all whole lines at once, none of which can be a warning line; return where the last begins."""
+        last = max(data.rfind(b"\n"), data.rfind(b"\r")) + 1
+        if last:
+            self._head = b""
+            self._line += data.count(b"\n", 0, last)
+            self._start = self._offset + last
+        return last
 
     def close(self) -> list[WarningLine]:
         """The last line, if it is a warning line that no line end followed."""

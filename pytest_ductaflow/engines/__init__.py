@@ -7,7 +7,8 @@ that ended.
 
 from __future__ import annotations
 
-import threading
+import select
+import socket
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -63,10 +64,34 @@ class Outcome:
     remark: str | None = None
 
 
+class Signal:
+    """An event between threads that a KeyboardInterrupt cannot break.
+
+    ``threading.Event`` keeps its lock when the interrupt arrives while ``wait`` takes it, and the other
+    thread's ``set`` then waits for ever. A socket has no such moment.
+    """
+
+    def __init__(self) -> None:
+        self._waiting, self._setting = socket.socketpair()
+
+    def set(self) -> None:
+        """Wake whoever waits, now and later."""
+        self._setting.close()
+
+    def wait(self, timeout: float) -> bool:
+        """Whether it was set, at the latest after ``timeout`` seconds."""
+        return bool(select.select([self._waiting], [], [], timeout)[0])
+
+    def close(self) -> None:
+        """Release the sockets."""
+        self._waiting.close()
+        self._setting.close()
+
+
 class EngineRun(Protocol):
     """A run in progress."""
 
-    done: threading.Event
+    done: Signal
     outcome: Outcome
 
     def stop(self) -> None:

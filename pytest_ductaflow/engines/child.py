@@ -15,6 +15,7 @@ from __future__ import annotations
 import atexit
 import linecache
 import os
+import shutil
 import signal
 import sys
 import threading
@@ -233,6 +234,8 @@ def _finished(pid: int) -> None:
 def _watch(lifeline: int) -> None:
     while os.read(lifeline, 1):
         pass
+    if _context is not None:  # the driver cannot tidy up any more
+        shutil.rmtree(os.path.dirname(_context.events), ignore_errors=True)
     if os.getpgrp() == os.getpid():
         os.killpg(0, signal.SIGKILL)
     os._exit(1)

@@ -9,6 +9,7 @@ the verdict, which comes from the process itself and never from the notebook.
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import shutil
 import signal
@@ -29,7 +30,7 @@ from papermill.clientwrap import PapermillNotebookClient
 from papermill.engines import Engine, NotebookExecutionManager, papermill_engines
 
 from pytest_ductaflow import context
-from pytest_ductaflow.engines import Outcome, Task, child_context
+from pytest_ductaflow.engines import Outcome, Signal, Task, child_context
 from pytest_ductaflow.flow import NATIVE_KERNELS
 from pytest_ductaflow.record import write_atomically
 
@@ -47,16 +48,21 @@ _EXTENSION_ARGUMENTS: Final = (
 )
 
 
+_silent = logging.getLogger(f"{__name__}.nbclient")  # what it would say, the outcome says
+_silent.propagate = False
+_silent.addHandler(logging.NullHandler())
+
+
 class PapermillRun:
     """One notebook in one kernel, driven by a thread of its own (see ``engines.EngineRun``)."""
 
     def __init__(self, task: Task) -> None:
         self.task = task
-        self.done = threading.Event()
+        self.done = Signal()
         self.outcome = Outcome()
         self._private = _private_directory()
         self._process: Any = None  # the kernel's Popen
-        self._stopped = threading.Event()
+        self._stopped = False
         self._last_save = 0.0
         self.events_file().touch()
         self._lifeline: tuple[int, int] | None = os.pipe() if os.name == "posix" else None
@@ -69,7 +75,7 @@ class PapermillRun:
 
     def stop(self) -> None:
         """Kill the kernel and everything it started."""
-        self._stopped.set()
+        self._stopped = True
         if self._process is not None:
             kill_tree(self._process.pid)
 
@@ -114,7 +120,7 @@ class PapermillRun:
             if outcome.error is None:
                 text = str(getattr(problem, "evalue", problem) or "a cell failed")
                 outcome.error = {"type": str(getattr(problem, "ename", "Error")), "message": text}
-        elif "ready" not in said and not self._stopped.is_set():
+        elif "ready" not in said and not self._stopped:
             outcome.error = {"type": "KernelError", "message": f"the kernel did not start: {self._startup_log()}"}
             if problem is not None and not self._startup_log():
                 outcome.error["message"] += f"{type(problem).__name__}: {problem}"
@@ -123,7 +129,7 @@ class PapermillRun:
         elif problem is not None:
             outcome.error = {"type": type(problem).__name__, "message": str(problem)}
         elif "finished" not in said or status != 0:
-            if status is not None and status in (-signal.SIGTERM, -getattr(signal, "SIGKILL", 9)) and not self._stopped.is_set():
+            if status is not None and status in (-signal.SIGTERM, -getattr(signal, "SIGKILL", 9)) and not self._stopped:
                 outcome.remark = "Warning: the kernel did not stop by itself after the last cell and was killed"
                 outcome.finished = True
             else:
@@ -175,6 +181,7 @@ class PapermillRun:
                 km=kernel,
                 run=self,
                 kernel_name=kernel_name,
+                log=_silent,
                 startup_timeout=start_timeout,
                 timeout=None,
                 resources={"metadata": {"path": str(self.task.directory)}},
@@ -191,7 +198,7 @@ class PapermillRun:
     def started(self, kernel: AsyncKernelManager) -> None:
         """The kernel's process exists."""
         self._process = getattr(kernel.provisioner, "process", None)
-        if self._stopped.is_set() and self._process is not None:  # stopped while it started
+        if self._stopped and self._process is not None:  # stopped while it started
             kill_tree(self._process.pid)
 
     def cell_started(self, index: int) -> None:

@@ -33,19 +33,32 @@ def frames(error: dict[str, Any], root: Path) -> list[Frame]:
     places = error.get("frames") or []
     if not places and error.get("file") and error.get("line"):
         places = [{"file": error["file"], "line": error["line"], "function": "<module>"}]
-    found = []
-    for index, place in enumerate(places):
-        if place.get("line"):
-            source = _source(root / place["file"], place["line"], whole_cell=index == 0)
-            found.append(Frame(place["file"], place["line"], place.get("function", ""), tuple(source)))
-    return found
+    places = [place for place in places if place.get("line") and not _is_library(place["file"])]
+    return [
+        Frame(
+            place["file"],
+            place["line"],
+            place.get("function", ""),
+            tuple(_source(root / place["file"], place["line"], whole_cell=index == 0)),
+        )
+        for index, place in enumerate(places)
+    ]
+
+
+def _is_library(file: str) -> bool:
+    """Whether a recorded frame is no code of the project: those are relative to its root."""
+    return Path(file).is_absolute() or file.startswith("<") or "site-packages" in file
 
 
 def error_lines(error: dict[str, Any]) -> list[str]:
-    """``E   ValueError: …``, all lines of the message."""
+    """``E   ValueError: …``, all lines of the message; where a library raised it, that place."""
     text = f"{error.get('type', 'Error')}: {error.get('message', '')}".rstrip(": ")
     first, *rest = text.splitlines() or [""]
-    return [f"E   {first}", *(f"E     {line}" for line in rest)]
+    lines = [f"E   {first}", *(f"E     {line}" for line in rest)]
+    innermost = (error.get("frames") or [{}])[-1]
+    if innermost.get("file") and _is_library(innermost["file"]):
+        lines.append(f"(raised in {innermost['file']}:{innermost['line']})")
+    return lines
 
 
 def is_chained(error: dict[str, Any]) -> bool:
@@ -54,7 +67,9 @@ def is_chained(error: dict[str, Any]) -> bool:
     return text.count("Traceback (most recent call last)") > 1 or "ExceptionGroup" in text
 
 
-def sections(record: Record, directory: Path, root: Path) -> list[tuple[str, str]]:
+def sections(
+    record: Record, directory: Path, root: Path, *, whole_traceback: bool = False
+) -> list[tuple[str, str]]:
     """What stands below the traceback: title and text of each section."""
     error = record.error or {}
     failed_in, failed = Path(error.get("run") or directory), record
@@ -65,7 +80,7 @@ def sections(record: Record, directory: Path, root: Path) -> list[tuple[str, str
             failed_in = directory
     names = RunDirectory(failed_in, Path(failed.flow).stem)
     found = []
-    if is_chained(error):
+    if error.get("traceback") and (whole_traceback or is_chained(error)):
         found.append(("traceback", str(error["traceback"]).rstrip()))
     for step in error.get("via", ()):
         found.append(("raised through", f"{step.get('file')}:{step.get('line')}, in run {_shown(directory, root)}"))
