@@ -75,7 +75,7 @@ class OutputReader:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._file = open(path, "rb", buffering=0)
+        self._file = open(path, "rb", buffering=0)  # noqa: SIM115 # closed by close()
         self._scanner = WarningScanner()
         self._cells: list[tuple[int, int]] = []  # (offset at which a cell started, cell)
         self._warnings: list[WarningLine] = []

@@ -46,7 +46,9 @@ def load_cli_config(default_config_path: str, description: str = "Run ductaflow 
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--config", default=None, help=f"JSON config file (default: {default_config_path})")
     parser.add_argument("--output-dir", default=None, help="run directory (default: the working directory)")
-    parser.add_argument("--no-execute", action="store_true", help="prepare the run directory, execute nothing")
+    parser.add_argument(
+        "--no-execute", action="store_true", help="prepare the run directory, execute nothing"
+    )
     arguments = parser.parse_args()
     flow = Path(os.path.abspath(sys.argv[0]))
     try:

@@ -41,7 +41,9 @@ def debug_flow(
         try:
             record.read_record(directory)
         except RecordError:
-            raise ConfigError(f"{directory} is not a run directory: force would delete what is no run") from None
+            raise ConfigError(
+                f"{directory} is not a run directory: force would delete what is no run"
+            ) from None
         shutil.rmtree(directory)
     request = execution.Request(
         kind="build" if flow.parent.name == "builds" else "flow",

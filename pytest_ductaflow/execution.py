@@ -41,7 +41,7 @@ _ECHO_WIDTH: Final = 16
 _ECHO_LIMIT: Final = 1_000_000
 
 #: The session of runs that no pytest started.
-_PROCESS_SESSION: Final = uuid.uuid4().hex
+PROCESS_SESSION: Final = uuid.uuid4().hex
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ class Request:
     config: dict[str, Any]
     project_root: Path
     node_id: str | None = None
-    session: str = _PROCESS_SESSION
+    session: str = PROCESS_SESSION
     engine: str = engines.DEFAULT
     timeout: float | None = None
     inputs: tuple[str, ...] = ()
@@ -170,7 +170,9 @@ def run_notebook(
         export_html=export_html,
     )
     if around:
-        request = replace(request, session=around.session, engine=around.engine, python_path=around.python_path)
+        request = replace(
+            request, session=around.session, engine=around.engine, python_path=around.python_path
+        )
     if no_execute:
         prepared = prepare(request)
         print(f"🔍 Prepared, not executed: {prepared.path}")
@@ -197,9 +199,7 @@ def run_step_flow(
     print(f"🚀 Starting {stem} | Instance: {instance}")
     started = time.monotonic()
     try:
-        notebook = run_notebook(
-            notebook_file, config=config, execution_dir=Path("runs", step_name, instance)
-        )
+        notebook = run_notebook(notebook_file, config=config, execution_dir=Path("runs", step_name, instance))
     except Exception as error:
         reason = describe_error(error.error) if isinstance(error, RunFailed) else str(error)
         print(f"❌ Failed {stem} | Instance: {instance} | Error: {reason}")
@@ -241,7 +241,13 @@ class Run:
         names = self.directory
         with contextlib.suppress(RecordError):
             record.remove_outputs(names, record.read_record(names.path))
-        for path in (names.record, names.html, names.notebook, names.output, names.path / record.CLI_OUTPUT_NAME):
+        for path in (
+            names.record,
+            names.html,
+            names.notebook,
+            names.output,
+            names.path / record.CLI_OUTPUT_NAME,
+        ):
             record.remove(path)
         if not script:
             record.create_output(names.output)
@@ -470,7 +476,10 @@ class _Echo:
             text = text.replace("\r\n", "\n").replace("\r", "\n")
             lines = text.split("\n")
             starts = [self._at_line_start] + [True] * (len(lines) - 1)
-            shown = [self._prefix + line if start and line else line for start, line in zip(starts, lines, strict=True)]
+            shown = [
+                self._prefix + line if start and line else line
+                for start, line in zip(starts, lines, strict=True)
+            ]
             self._at_line_start = not lines[-1]
             text = "\n".join(shown)
         if self._left <= 0:

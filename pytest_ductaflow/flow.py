@@ -70,7 +70,7 @@ def check(path: Path) -> None:
         raise FlowError(problem)
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def _problem(path: Path, mtime: int, size: int) -> str | None:
     try:
         text = path.read_text("utf-8")

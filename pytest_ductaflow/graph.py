@@ -39,7 +39,9 @@ def order(nodes: Sequence[str], edges: Mapping[str, Sequence[str]]) -> tuple[lis
     cycles = _cycles(nodes, edges)
     left_out = {node for cycle in cycles for node in cycle}
     position = {node: index for index, node in enumerate(nodes)}
-    missing = {node: {n for n in edges.get(node, ()) if n not in left_out} for node in nodes if node not in left_out}
+    missing = {
+        node: {n for n in edges.get(node, ()) if n not in left_out} for node in nodes if node not in left_out
+    }
     needed_by: dict[str, list[str]] = {}
     for node, needed in missing.items():
         for other in needed:

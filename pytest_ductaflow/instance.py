@@ -56,7 +56,9 @@ _MARK_ARGUMENTS: Final[dict[str, dict[str, type]]] = {
     "xfail": {"condition": bool, "reason": str, "strict": bool, "run": bool},
 }
 #: Marks that would reach into pytest (fixtures, imports) from an instance file.
-_REFUSED_MARKS: Final = frozenset({"parametrize", "usefixtures", "filterwarnings", "flow", "build", "scenario"})
+_REFUSED_MARKS: Final = frozenset(
+    {"parametrize", "usefixtures", "filterwarnings", "flow", "build", "scenario"}
+)
 
 _NAME: Final = re.compile(r"(?!_)\w[\w.-]*")
 _NOT_IN_NAMES: Final = re.compile(r"[^\w.-]")
@@ -225,7 +227,11 @@ def write_instances(
         if labelled and "label" not in row:
             row["label"] = "-".join(map(str, label)) if isinstance(label, tuple) else str(label)
         rows.append(json.dumps(row, ensure_ascii=False))
-    document = {key: value for key, value in {"flow": flow, "build": build, "config": config}.items() if value is not None}
+    document = {
+        key: value
+        for key, value in {"flow": flow, "build": build, "config": config}.items()
+        if value is not None
+    }
     head = strict_json.dumps({**document, **keys, "scenarios": []})
     text = head.replace('"scenarios": []', '"scenarios": [\n    ' + ",\n    ".join(rows) + "\n  ]")
     target = Path(path)
@@ -245,8 +251,8 @@ def _expand(data: Any, file: Path, root: Path) -> list[Instance]:
     flow = _flow_path(data[kind], kind, root)
     base = _base_config(data, kind, flow, root)
     step = data.get("step", _default_name(PurePosixPath(flow).stem))
-    if problem := check_name(step):
-        raise _Problem(("step",) if "step" in data else (kind,), f"the step {step!r} {problem}")
+    if reason := check_name(step):
+        raise _Problem(("step",) if "step" in data else (kind,), f"the step {step!r} {reason}")
     marks = tuple(_mark(mark, ("marks", index)) for index, mark in enumerate(data.get("marks", ())))
     for index, pattern in enumerate(data.get("inputs", ())):
         _contained(pattern, root, ("inputs", index))
@@ -268,7 +274,9 @@ def _expand(data: Any, file: Path, root: Path) -> list[Instance]:
             config, references = _resolve_references(config, root)
         except _Problem as problem:
             raise _in_scenario(problem, variant) from None
-        scenario = {key: config[key] if key in variant.values else label for key, label in variant.labels.items()}
+        scenario = {
+            key: config[key] if key in variant.values else label for key, label in variant.labels.items()
+        }
         instances.append(
             Instance(
                 name=name,
@@ -628,8 +636,12 @@ def _fill_text(
         if key is None:
             raise _Problem(path, f"a single {text!r} in {template!r}: write {text * 2!r} for the character")
         if key not in values:
-            plain = "" if not re.search(r"[.\[\]!:]", key) else ": plain keys only, no attribute, index or format"
-            raise _Problem(path, f"{text} in {template!r}{plain or f': no such key in the config{_near(key, values)}'}")
+            plain = (
+                "" if not re.search(r"[.\[\]!:]", key) else ": plain keys only, no attribute, index or format"
+            )
+            raise _Problem(
+                path, f"{text} in {template!r}{plain or f': no such key in the config{_near(key, values)}'}"
+            )
         if key in within:
             raise _Problem(path, f"{text} in {template!r} needs itself")
         value = values[key]

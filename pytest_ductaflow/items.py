@@ -59,10 +59,10 @@ class InstanceFile(pytest.File):
                 item.add_marker(decorator)
             yield item
 
-    def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException]) -> Any:
+    def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException], *args: Any, **options: Any) -> Any:
         """A mistake in the file as one line, also in the short summary."""
         if not isinstance(excinfo.value, self.CollectError):
-            return super().repr_failure(excinfo)
+            return super().repr_failure(excinfo, *args, **options)
         if hasattr(self.config, "workerinput"):
             return str(excinfo.value)  # as text it is equal in all workers, so xdist shows it once
         shown = excinfo.getrepr(style="native")
@@ -156,7 +156,7 @@ class InstanceItem(pytest.Item):
 
     def execute(self) -> Record:
         """Execute the instance; in another process of this session it may be running already."""
-        echo = sys.stdout.write if self.config.getoption("capture") == "no" else None
+        echo = _show if self.config.getoption("capture") == "no" else None
         while True:
             try:
                 record = execution.execute(self.request(), echo=echo, wanted=self.ductaflow.wanted)
@@ -226,7 +226,9 @@ class InstanceItem(pytest.Item):
             entry.reprfuncargs = entry.reprlocals = None
             entry.reprfileloc = copy.copy(crash)
             entry.reprfileloc.path, entry.reprfileloc.lineno = frame.file, frame.line
-            entry.reprfileloc.message = f"in {frame.function}" if frame is not places[-1] else str(error.get("type"))
+            entry.reprfileloc.message = (
+                f"in {frame.function}" if frame is not places[-1] else str(error.get("type"))
+            )
             entries.append(entry)
         if entries:
             entries[-1].lines += failure.error_lines(error)
@@ -277,6 +279,11 @@ def _warnings_of(record: Record, directory: Path) -> Iterator[tuple[str, str]]:
         yield from _warnings_of(child, path)
         if child.light.is_red and record.error is None:
             yield f"{describe_error(child.error or {})}", f"caught by {record.flow}"
+
+
+def _show(text: str) -> None:
+    sys.stdout.write(text)
+    sys.stdout.flush()
 
 
 def _known(error: dict[str, Any]) -> dict[str, Any]:

@@ -61,7 +61,9 @@ def pytest_configure(config: pytest.Config) -> None:
         if timeout is not None and not 0 < float(timeout) < float("inf"):
             raise ValueError
     except ValueError:
-        raise pytest.UsageError(f"--ductaflow-timeout: {timeout!r} is not a number of seconds above 0") from None
+        raise pytest.UsageError(
+            f"--ductaflow-timeout: {timeout!r} is not a number of seconds above 0"
+        ) from None
     worker_input: dict[str, Any] | None = getattr(config, "workerinput", None)
     if worker_input is None:
         config.stash[_IDENTIFIER] = uuid.uuid4().hex

@@ -365,4 +365,3 @@ def _flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
         elif key != "_project_root":
             flat[prefix + key] = value
     return flat
-

@@ -136,7 +136,9 @@ class Reporting:
         files = self._files(dict(report.user_properties))
         if report.passed:
             data.clear()  # "No log output captured." and the tail of what follows
-        data.append(html.escape(f" output: {files['log'].name} ".center(80, "-") + "\n" + excerpt(files["log"])))
+        data.append(
+            html.escape(f" output: {files['log'].name} ".center(80, "-") + "\n" + excerpt(files["log"]))
+        )
         try:
             config = strict_json.dumps(strict_json.redact(strict_json.load(files["config"])))
         except ConfigError as error:
@@ -157,7 +159,9 @@ class Reporting:
     def _link(self, path: Path) -> str:
         """The way from the HTML report to a file, safe in an attribute."""
         target = self._config.getoption("htmlpath", None)
-        start = Path(os.path.abspath(os.path.expanduser(str(target)))).parent if target else self._config.rootpath
+        start = (
+            Path(os.path.abspath(os.path.expanduser(str(target)))).parent if target else self._config.rootpath
+        )
         return quote(Path(os.path.relpath(path, start)).as_posix())
 
 

@@ -43,10 +43,12 @@ class ScriptRun:
             flow=flow,
             instance=self._directory.name if self._directory else flow.stem,
             directory=self._directory or Path.cwd(),
-            config={key: value for key, value in config.items() if key not in ("_project_root", "_no_execute")},
+            config={
+                key: value for key, value in config.items() if key not in ("_project_root", "_no_execute")
+            },
             project_root=root,
             engine="script",
-            **({"session": around.session} if around else {}),
+            session=around.session if around else execution.PROCESS_SESSION,
         )
 
     def prepare(self) -> None:

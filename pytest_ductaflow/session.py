@@ -6,9 +6,9 @@ Registered as a plugin once the first instance file is found, in each process th
 from __future__ import annotations
 
 import os
-from collections.abc import Generator, Sequence
+from collections.abc import Generator
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
 import pytest
 
@@ -102,7 +102,8 @@ class Session:
     @pytest.hookimpl(tryfirst=True)
     def pytest_collection_modifyitems(self, session: pytest.Session, items: list[pytest.Item]) -> None:
         """Put what is needed first; refuse shared run directories and cycles."""
-        mine = {item: item.instance for item in items if isinstance(getattr(item, "instance", None), Instance)}
+        instances = ((item, getattr(item, "instance", None)) for item in items)
+        mine = {item: instance for item, instance in instances if isinstance(instance, Instance)}
         problems: dict[str, list[str]] = {}
         nodes: dict[str, pytest.Item] = {}
         folded: dict[str, pytest.Item] = {}
@@ -137,10 +138,9 @@ class Session:
 
     def pytest_collection_finish(self, session: pytest.Session) -> None:
         """What is left now is what runs."""
-        selected: Sequence[Item] = [
-            item  # type: ignore[misc] # an InstanceItem: it has the instance
-            for item in session.items
-            if isinstance(getattr(item, "instance", None), Instance)
+        found: list[Any] = list(session.items)
+        selected: list[Item] = [
+            item for item in found if isinstance(getattr(item, "instance", None), Instance)
         ]
         self._items = {item.instance.run_directory: item for item in selected}
         self._needs = graph.needs({key: item.instance.references for key, item in self._items.items()})

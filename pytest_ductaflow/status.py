@@ -107,7 +107,7 @@ class WarningScanner:
         return found
 
     def _skip_lines(self, data: bytes) -> int:
-        """Pass over all whole lines at once, none of which can be a warning line; return where the last begins."""
+        """Pass over whole lines, none of which can be a warning; return where the last one begins."""
         last = max(data.rfind(b"\n"), data.rfind(b"\r")) + 1
         if last:
             self._head = b""

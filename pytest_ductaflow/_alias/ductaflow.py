@@ -17,7 +17,9 @@ def _original():
     elsewhere = [path for path in sys.path if os.path.abspath(path or os.curdir) != _here]
     for finder in sys.meta_path:
         try:
-            spec = finder.find_spec("ductaflow", elsewhere if finder is importlib.machinery.PathFinder else None)
+            spec = finder.find_spec(
+                "ductaflow", elsewhere if finder is importlib.machinery.PathFinder else None
+            )
         except AttributeError:
             continue
         if spec is not None and spec.origin and os.path.abspath(spec.origin) != os.path.abspath(__file__):

@@ -113,7 +113,9 @@ def start(task: Task) -> EngineRun:
     return PapermillRun(task)
 
 
-def child_context(task: Task, events: Path, lifeline: int | None, cells: tuple[dict[str, Any], ...]) -> Context:
+def child_context(
+    task: Task, events: Path, lifeline: int | None, cells: tuple[dict[str, Any], ...]
+) -> Context:
     """The context of the process that executes a task."""
     return Context(
         project_root=str(task.project_root),

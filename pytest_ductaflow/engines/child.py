@@ -183,7 +183,8 @@ def describe_exception(error: BaseException, run: context.Context) -> dict[str, 
     _trim(trace, run.flow)
     shown = [
         {"file": frame.filename.removeprefix(root), "line": frame.lineno, "function": frame.name}
-        for frame in frames[in_flow[0] :] if in_flow
+        for frame in frames[in_flow[0] :]
+        if in_flow
     ]
     if isinstance(error, SyntaxError) and error.filename == run.flow:
         shown = [{"file": run.flow.removeprefix(root), "line": error.lineno, "function": "<module>"}]
@@ -198,7 +199,10 @@ def describe_exception(error: BaseException, run: context.Context) -> dict[str, 
         "file": place.get("file"),
         "line": place.get("line"),
         "frames": shown,
-        "traceback": "".join(trace.format()).replace(f'File "{root}', 'File "').encode("utf-8", "backslashreplace").decode(),
+        "traceback": "".join(trace.format())
+        .replace(f'File "{root}', 'File "')
+        .encode("utf-8", "backslashreplace")
+        .decode(),
     }
     directory, cause = getattr(error, "directory", None), getattr(error, "error", None)
     if isinstance(directory, str) and isinstance(cause, dict):  # RunFailed: a flow of this build failed
@@ -213,7 +217,9 @@ def _trim(trace: traceback.TracebackException, flow: str) -> None:
         own = [index for index, frame in enumerate(seen.stack) if frame.filename == flow]
         if own:
             del seen.stack[: own[0]]
-        elif isinstance(seen, traceback.TracebackException) and any("IPython" in f.filename for f in seen.stack):
+        elif isinstance(seen, traceback.TracebackException) and any(
+            "IPython" in f.filename for f in seen.stack
+        ):
             seen.stack.clear()
         following = seen.__cause__ or (None if seen.__suppress_context__ else seen.__context__)
         if following is None:

@@ -66,7 +66,9 @@ class PapermillRun:
         self._last_save = 0.0
         self.events_file().touch()
         self._lifeline: tuple[int, int] | None = os.pipe() if os.name == "posix" else None
-        self._thread = threading.Thread(target=self._work, name=f"ductaflow-{task.flow.path.stem}", daemon=True)
+        self._thread = threading.Thread(
+            target=self._work, name=f"ductaflow-{task.flow.path.stem}", daemon=True
+        )
         self._thread.start()
 
     def events_file(self) -> Path:
@@ -121,7 +123,10 @@ class PapermillRun:
                 text = str(getattr(problem, "evalue", problem) or "a cell failed")
                 outcome.error = {"type": str(getattr(problem, "ename", "Error")), "message": text}
         elif "ready" not in said and not self._stopped:
-            outcome.error = {"type": "KernelError", "message": f"the kernel did not start: {self._startup_log()}"}
+            outcome.error = {
+                "type": "KernelError",
+                "message": f"the kernel did not start: {self._startup_log()}",
+            }
             if problem is not None and not self._startup_log():
                 outcome.error["message"] += f"{type(problem).__name__}: {problem}"
         elif isinstance(problem, DeadKernelError) or outcome.done < outcome.total:
@@ -129,8 +134,14 @@ class PapermillRun:
         elif problem is not None:
             outcome.error = {"type": type(problem).__name__, "message": str(problem)}
         elif "finished" not in said or status != 0:
-            if status is not None and status in (-signal.SIGTERM, -getattr(signal, "SIGKILL", 9)) and not self._stopped:
-                outcome.remark = "Warning: the kernel did not stop by itself after the last cell and was killed"
+            if (
+                status is not None
+                and status in (-signal.SIGTERM, -getattr(signal, "SIGKILL", 9))
+                and not self._stopped
+            ):
+                outcome.remark = (
+                    "Warning: the kernel did not stop by itself after the last cell and was killed"
+                )
                 outcome.finished = True
             else:
                 message = f"the kernel {_death(status)} after the last cell"
@@ -227,7 +238,7 @@ class PapermillRun:
                 time.sleep(0.01)
 
 
-class _Manager(NotebookExecutionManager):  # type: ignore[misc] # papermill is untyped
+class _Manager(NotebookExecutionManager):
     """papermill's bookkeeping, saving through the run. Cells that did not run stay ``pending``."""
 
     def __init__(self, nb: nbformat.NotebookNode, run: PapermillRun, **options: Any) -> None:
@@ -247,7 +258,7 @@ class _Manager(NotebookExecutionManager):  # type: ignore[misc] # papermill is u
         self._run.save(self.nb, final=True)
 
 
-class _Engine(Engine):  # type: ignore[misc] # papermill is untyped
+class _Engine(Engine):
     """Registered with papermill under ``ductaflow-papermill``."""
 
     @classmethod
@@ -273,7 +284,7 @@ class _Engine(Engine):  # type: ignore[misc] # papermill is untyped
 papermill_engines.register(_ENGINE_NAME, _Engine)
 
 
-class _Client(PapermillNotebookClient):  # type: ignore[misc] # papermill is untyped
+class _Client(PapermillNotebookClient):
     """papermill's client, telling the run which cell starts and which one ended well."""
 
     def __init__(self, manager: NotebookExecutionManager, *, run: PapermillRun, **options: Any) -> None:

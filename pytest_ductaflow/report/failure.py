@@ -83,7 +83,9 @@ def sections(
     if error.get("traceback") and (whole_traceback or is_chained(error)):
         found.append(("traceback", str(error["traceback"]).rstrip()))
     for step in error.get("via", ()):
-        found.append(("raised through", f"{step.get('file')}:{step.get('line')}, in run {_shown(directory, root)}"))
+        found.append(
+            ("raised through", f"{step.get('file')}:{step.get('line')}, in run {_shown(directory, root)}")
+        )
     config = {key: value for key, value in failed.config.items() if key != "_project_root"}
     found.append(("config", strict_json.dumps(strict_json.redact(config)).rstrip()))
     found.append(("run directory", _shown(failed_in, root)))
