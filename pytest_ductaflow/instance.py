@@ -676,7 +676,7 @@ def _resolve_references(config: dict[str, Any], root: Path) -> tuple[dict[str, A
             if reference.count("/") < 2:  # not yet inside a run directory
                 return value
             found.append(reference)
-            return str(root / reference)
+            return f"{root}{os.sep}{reference}"
         if isinstance(value, dict):
             return {key: resolve(item, (*path, key)) for key, item in value.items()}
         if isinstance(value, list):

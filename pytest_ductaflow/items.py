@@ -44,7 +44,9 @@ class InstanceFile(pytest.File):
         session = self.config.stash[SESSION]
         try:
             instances = load_instances(self.path, session.root)
-            decorators = [_decorator(mark) for mark in instances[0].marks]
+            first = instances[0]
+            decorators = [_decorator(mark) for mark in first.marks]
+            decorators.append(getattr(pytest.mark, first.kind).with_args(name=Path(first.flow).stem))
         except InstanceError as error:
             session.bad_files += 1
             raise self.CollectError(str(error)) from None
@@ -88,7 +90,6 @@ class InstanceItem(pytest.Item):
         self.ductaflow = self.config.stash[SESSION]
         #: Seconds that the run took, if it was not this item's turn that executed it.
         self.earlier: float | None = None
-        self.add_marker(getattr(pytest.mark, instance.kind)(name=Path(instance.flow).stem))
         if instance.scenario:
             self.add_marker(pytest.mark.scenario.with_args(**instance.scenario))
         self.extra_keyword_matches.update(str(value) for value in instance.scenario.values())
