@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import atexit
 import linecache
+import logging
 import os
 import shutil
 import signal
@@ -118,6 +119,7 @@ def load_ipython_extension(shell: Any) -> None:
     """Set up a kernel for the run that its environment names."""
     if _context is None or _output is None:
         return
+    _keep_kernel_log_apart()
     _output.redirect(1, 2)
     sys.path[1:1] = [path for path in _context.python_path if path not in sys.path]
     _Cells(shell, _context)
@@ -225,6 +227,16 @@ def _trim(trace: traceback.TracebackException, flow: str) -> None:
         if following is None:
             return
         seen = following
+
+
+def _keep_kernel_log_apart() -> None:
+    """What ipykernel logs about itself goes where its start-up messages go, not among the flow's lines."""
+    from ipykernel.kernelapp import IPKernelApp
+
+    log = open(os.dup(2), "w", encoding="utf-8", errors="backslashreplace")  # noqa: SIM115 # for its life
+    for handler in IPKernelApp.instance().log.handlers:
+        if isinstance(handler, logging.StreamHandler):
+            handler.setStream(log)
 
 
 def _stop_early() -> None:

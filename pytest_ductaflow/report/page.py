@@ -99,7 +99,7 @@ def _row(path: Path, record: Record | RecordError, root: Path) -> _Row:
         duration=record.duration,
         warnings=[str(warning["text"]) for warning in record.warnings[:100]],
         error=describe_error(error) if error else "",
-        traceback=str(error.get("traceback", "")),
+        traceback="" if error.get("run") else str(error.get("traceback", "")),  # its flow's row has it
         config=strict_json.dumps(strict_json.redact(record.config)),
         output=last_lines(output, 20) if record.light is not Status.SUCCESS else [],
         links=[(label, quote(f"{relative}/{file.name}")) for label, file in files if file.exists()],
