@@ -21,10 +21,10 @@ if TYPE_CHECKING:
 #: The kernel of the Python that runs pytest. Any other name must be an installed kernel.
 NATIVE_KERNELS: Final = frozenset({"python3", "python"})
 
-_MARKER: Final = re.compile(r"^[ \t]*#[ \t]*%%(?P<options>.*)$", re.MULTILINE)
+_MARKER: Final = re.compile(r"^[ \t]*#[ \t]*%%+(?:[ \t]+(?P<options>.*))?$", re.MULTILINE)
+_CELL_TYPE: Final = re.compile(r"\[(?:markdown|md|raw)\]")
 _TAGS: Final = re.compile(r'(?:\btags[ \t]*=|"tags"[ \t]*:)[ \t]*(\[[^\]]*\])')
-_HEADER: Final = re.compile(r"\A(?:#!.*\n)?(?:\s*\n)*# ---[ \t]*\n(?P<yaml>(?:#.*\n)*?)# ---[ \t]*(?:\n|\Z)")
-_KERNEL: Final = re.compile(r"kernelspec:.*?\n#\s+name:[ \t]*(?P<name>[^\s#]+)", re.DOTALL)
+_QUOTES: Final = re.compile("\"\"\"|'''")
 
 
 @dataclass(frozen=True)
@@ -78,9 +78,12 @@ def _problem(path: Path, mtime: int, size: int) -> str | None:
         return f"cannot be read: {error.strerror or error}"
     except UnicodeDecodeError:
         return "is not UTF-8"
-    if not any("parameters" in _tags(marker["options"]) for marker in _MARKER.finditer(text)):
+    if not _has_parameters_cell(text):
         return 'has no parameters cell: add a cell `# %% tags=["parameters"]` with `config = {}`'
-    kernel = _kernel_name(text)
+    try:
+        kernel = _kernel_name(text)
+    except ValueError as error:
+        return f"has a header that is no YAML: {error}"
     if kernel not in NATIVE_KERNELS:
         from jupyter_client.kernelspec import KernelSpecManager, NoSuchKernel  # slow, and rarely needed
 
@@ -103,13 +106,34 @@ def read(path: Path) -> Flow:
     except FlowError as error:
         raise FlowError(f"{path}: {error}") from None
     text = path.read_text("utf-8")
-    notebook = jupytext.reads(text, fmt="py:percent")
+    try:
+        notebook = jupytext.reads(text, fmt="py:percent")
+    except Exception as error:  # of many types, all about this text
+        raise FlowError(f"{path}: jupytext cannot read it: {error}") from None
     notebook.metadata.setdefault("kernelspec", {})
     spec = notebook.metadata["kernelspec"]
     spec.setdefault("name", "python3")
     spec.setdefault("display_name", "Python 3 (ipykernel)" if spec["name"] == "python3" else spec["name"])
     spec.setdefault("language", "python")
-    return Flow(path, notebook, _cell_lines(notebook.cells, text.splitlines()), str(spec["name"]))
+    return Flow(path, notebook, _cell_lines(notebook.cells, text.split("\n")), str(spec["name"]))
+
+
+def _has_parameters_cell(text: str) -> bool:
+    for marker in _MARKER.finditer(text):
+        options = marker["options"] or ""
+        if "parameters" in _tags(options) and not _CELL_TYPE.search(options):
+            if not _QUOTES.search(text, 0, marker.start()):
+                return True
+            break  # maybe inside a string: jupytext knows
+    else:
+        return False
+    import jupytext  # rarely needed here, and slow to import
+
+    try:
+        cells = jupytext.reads(text, fmt="py:percent").cells
+    except Exception:  # reading the flow says what is wrong
+        return True
+    return any(c.cell_type == "code" and "parameters" in c.metadata.get("tags", []) for c in cells)
 
 
 def _tags(options: str) -> list[str]:
@@ -123,41 +147,76 @@ def _tags(options: str) -> list[str]:
     return [tag for tag in tags if isinstance(tag, str)]
 
 
-def _kernel_name(text: str) -> str:
-    header = _HEADER.search(text)
-    kernel = _KERNEL.search(header["yaml"]) if header else None
-    return kernel["name"].strip("'\"") if kernel else "python3"
-
-
-def _cell_lines(cells: list[Any], file_lines: list[str]) -> tuple[int | None, ...]:
-    """Find each cell's source in the file, one after the other.
-
-    jupytext does not say where a cell stood. A code cell's lines stand in the file as they are, except
-    that magics are commented out there.
-    """
-    found: list[int | None] = []
-    position = 0
-    for cell in cells:
-        source = cell.source.splitlines() if cell.cell_type == "code" else []
-        start = _find(source, file_lines, position) if any(line.strip() for line in source) else None
-        found.append(None if start is None else start + 1)
-        if start is not None:
-            position = start + len(source)
-    return tuple(found)
-
-
-def _find(source: list[str], file_lines: list[str], position: int) -> int | None:
-    whole_cell = any(line.startswith("%%") for line in source)  # a cell magic: every line is commented
-    for start in range(position, len(file_lines) - len(source) + 1):
-        if all(_same(line, file_lines[start + i], whole_cell) for i, line in enumerate(source)):
-            return start
+def _header(text: str) -> str | None:
+    """The YAML between the two ``# ---`` lines at the beginning."""
+    lines = iter(text.split("\n"))
+    first = next((line for line in lines if line.strip() and not line.startswith("#!")), "")
+    if first.rstrip() != "# ---":
+        return None
+    yaml: list[str] = []
+    for line in lines:
+        if line.rstrip() == "# ---":
+            return "\n".join(yaml)
+        if not line.startswith("#"):
+            return None
+        yaml.append(line[1:].removeprefix(" "))
     return None
 
 
-def _same(cell_line: str, file_line: str, commented: bool) -> bool:
-    if cell_line == file_line:
-        return True
-    stripped = cell_line.strip()
-    if commented or stripped.startswith(("%", "!", "?")) or stripped.endswith("?"):
-        return file_line.lstrip().removeprefix("#").strip() == stripped
-    return False
+def _kernel_name(text: str) -> str:
+    """The name in the header's kernelspec. :raises ValueError: if the header is no YAML."""
+    header = _header(text)
+    if header is None or "kernelspec" not in header:
+        return "python3"
+    import yaml  # jupytext's own dependency
+
+    try:
+        data = yaml.safe_load(header)
+    except yaml.YAMLError as error:
+        raise ValueError(str(error).splitlines()[0]) from None
+    data = data if isinstance(data, dict) else {}
+    inner = data.get("jupyter")
+    spec = (inner if isinstance(inner, dict) else data).get("kernelspec")
+    name = spec.get("name") if isinstance(spec, dict) else None
+    return str(name) if name else "python3"
+
+
+def _cell_lines(cells: list[Any], file_lines: list[str]) -> tuple[int | None, ...]:
+    """The line at which each code cell's source starts: that below its marker.
+
+    jupytext does not say where a cell stood. Its cells are the stretches between markers, markers in
+    strings not counted; should the two disagree, no cell has a line rather than a wrong one.
+    """
+    starts = _stretches(file_lines)
+    if len(starts) != len(cells):
+        return (None,) * len(cells)
+    return tuple(
+        start if cell.cell_type == "code" and cell.source.strip() else None
+        for cell, start in zip(cells, starts, strict=True)
+    )
+
+
+def _stretches(file_lines: list[str]) -> list[int]:
+    """The first line of each cell, 1-based; code before the first marker is a cell too."""
+    from jupytext.stringparser import StringParser
+
+    strings = StringParser("python")
+    starts: list[int] = []
+    first_code: int | None = None
+    header = _header("\n".join(file_lines))
+    skipped = 0 if header is None else _header_end(file_lines)
+    for number, line in enumerate(file_lines, 1):
+        if number <= skipped or (number == 1 and line.startswith("#!")):
+            continue
+        quoted = strings.is_quoted()
+        strings.read_line(line)
+        if not quoted and _MARKER.match(line):
+            starts.append(number + 1)
+        elif not starts and line.strip() and first_code is None:
+            first_code = number
+    return starts if first_code is None else [first_code, *starts]
+
+
+def _header_end(file_lines: list[str]) -> int:
+    ends = [number for number, line in enumerate(file_lines, 1) if line.rstrip() == "# ---"]
+    return ends[1]

@@ -7,6 +7,7 @@ A node is a run directory, ``runs/<step>/<name>``. A reference points into one; 
 from __future__ import annotations
 
 import heapq
+from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
 
@@ -36,12 +37,18 @@ def order(nodes: Sequence[str], edges: Mapping[str, Sequence[str]]) -> tuple[lis
 
     :returns: the ordered nodes without those on cycles, and the cycles, each as a closed walk.
     """
-    cycles = _cycles(nodes, edges)
+    ordered = _sorted(nodes, edges)
+    if len(ordered) == len(nodes):
+        return ordered, []
+    cycles = _cycles([node for node in nodes if node not in set(ordered)], edges)
     left_out = {node for cycle in cycles for node in cycle}
+    return _sorted([node for node in nodes if node not in left_out], edges), cycles
+
+
+def _sorted(nodes: Sequence[str], edges: Mapping[str, Sequence[str]]) -> list[str]:
+    """Kahn's algorithm, the earliest node first; what hangs on a cycle among ``nodes`` is left out."""
     position = {node: index for index, node in enumerate(nodes)}
-    missing = {
-        node: {n for n in edges.get(node, ()) if n not in left_out} for node in nodes if node not in left_out
-    }
+    missing = {node: {needed for needed in edges.get(node, ()) if needed in position} for node in nodes}
     needed_by: dict[str, list[str]] = {}
     for node, needed in missing.items():
         for other in needed:
@@ -56,27 +63,29 @@ def order(nodes: Sequence[str], edges: Mapping[str, Sequence[str]]) -> tuple[lis
             missing[other].discard(node)
             if not missing[other]:
                 heapq.heappush(ready, position[other])
-    return ordered, cycles
+    return ordered
 
 
 def _cycles(nodes: Sequence[str], edges: Mapping[str, Sequence[str]]) -> list[list[str]]:
-    """A closed walk for each edge that leads back, depth first and without recursion."""
+    """The shortest closed walk through each node that is on one, those already covered left out."""
+    among = set(nodes)
     cycles: list[list[str]] = []
-    done: dict[str, bool] = {}  # False while on the path
+    covered: set[str] = set()
     for start in nodes:
-        if start in done:
+        if start in covered:
             continue
-        path, pending = [start], [iter(edges.get(start, ()))]
-        done[start] = False
-        while path:
-            following = next(pending[-1], None)
-            if following is None:
-                done[path.pop()] = True
-                pending.pop()
-            elif following not in done:
-                done[following] = False
-                path.append(following)
-                pending.append(iter(edges.get(following, ())))
-            elif done[following] is False:
-                cycles.append([*path[path.index(following) :], following])
+        came_from: dict[str, str] = {}
+        pending = deque([start])
+        while pending and start not in came_from:
+            node = pending.popleft()
+            for following in edges.get(node, ()):
+                if following in among and following not in came_from:
+                    came_from[following] = node
+                    pending.append(following)
+        if start in came_from:
+            walk = [start]
+            while len(walk) == 1 or walk[-1] != start:
+                walk.append(came_from[walk[-1]])
+            cycles.append(walk[::-1])
+            covered.update(walk)
     return cycles

@@ -22,7 +22,7 @@ _HELD: Final = 8192
 _INDICATOR: Final = re.compile("⚠️|warning:", re.IGNORECASE)
 _COLOUR: Final = re.compile(r"\x1b\[[0-9;:?]*[ -/]*[@-~]")
 _LINE_END: Final = re.compile(rb"\r\n|\n|\r")
-_INDICATOR_BYTES: Final = re.compile(rb"\xe2\x9a\xa0|warning:", re.IGNORECASE)
+_INDICATOR_BYTES: Final = re.compile(rb"\xe2\x9a\xa0|warning:|\x1b", re.IGNORECASE)
 
 
 class Status(str, enum.Enum):

@@ -56,9 +56,7 @@ def loads(text: str) -> Any:
     except RecursionError:
         raise JSONProblem("nested too deeply") from None
     except ValueError as error:  # a number: too large for a float, or too long for an int
-        match = re.search(re.escape(str(error.args[0])), text)
-        line = text.count("\n", 0, match.start()) + 1 if match else 1
-        raise JSONProblem(f"number out of range: {str(error)[:60]}", line) from None
+        raise JSONProblem(f"number out of range: {str(error)[:60]}", _line_of_bad_number(text)) from None
 
 
 def load(path: Path) -> Any:
@@ -135,16 +133,13 @@ def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
     return merged
 
 
-def redact(value: Any) -> Any:
-    """The value as views show it: what stands under a key like ``password`` or ``token`` is hidden."""
+def redact(value: Any, hide: bool = False) -> Any:
+    """The value as views show it: texts below a key like ``password`` or ``token`` are hidden."""
     if isinstance(value, dict):
-        return {
-            key: "***" if isinstance(item, str) and _SECRET.search(key) else redact(item)
-            for key, item in value.items()
-        }
+        return {key: redact(item, hide or bool(_SECRET.search(key))) for key, item in value.items()}
     if isinstance(value, list):
-        return [redact(item) for item in value]
-    return value
+        return [redact(item, hide) for item in value]
+    return "***" if hide and isinstance(value, str) else value
 
 
 def dotted(path: KeyPath) -> str:
@@ -180,6 +175,18 @@ def _number(text: str) -> float:
     if number in (float("inf"), float("-inf")):
         raise ValueError(text)
     return number
+
+
+def _line_of_bad_number(text: str) -> int:
+    for token in _TOKEN.finditer(text):
+        word = token["word"]
+        if word and word[-1].isdigit():
+            try:
+                _number(word)
+                int(word) if word.lstrip("-").isdigit() else None
+            except ValueError:
+                return text.count("\n", 0, token.start("word")) + 1
+    return 1
 
 
 def _duplicates(text: str) -> Iterator[tuple[KeyPath, int]]:
