@@ -1,0 +1,619 @@
+import errno
+import json
+import os
+import threading
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pytest_ductaflow import record as module
+from pytest_ductaflow.errors import RecordError, RunBusy
+from pytest_ductaflow.record import (
+    Record,
+    RunDirectory,
+    analyze_execution_logs,
+    digest,
+    files_in,
+    is_locked,
+    load_runs,
+    lock,
+    read_record,
+    remove_outputs,
+    write_atomically,
+    write_record,
+)
+from pytest_ductaflow.status import Status
+
+
+def make(**values: Any) -> Record:
+    needed = {"kind": "flow", "flow": "flows/fit.py", "instance": "a", "status": "success", "started": "t"}
+    return Record(**{**needed, **values})
+
+
+def run(directory: Path, **values: Any) -> Path:
+    directory.mkdir(parents=True, exist_ok=True)
+    write_record(directory, make(instance=directory.name, **values))
+    return directory
+
+
+@pytest.fixture
+def directory(tmp_path: Path) -> RunDirectory:
+    path = tmp_path.resolve() / "runs/fit/a"
+    path.mkdir(parents=True)
+    return RunDirectory(path, "fit")
+
+
+# --- layout --------------------------------------------------------------------------------------
+
+
+def test_the_files_of_a_run_have_their_names(directory: RunDirectory) -> None:
+    paths = (directory.notebook, directory.config, directory.output, directory.html, directory.record)
+    assert [path.name for path in paths] == [
+        "fit.ipynb",
+        "fit_config.json",
+        "fit_execution_output.txt",
+        "fit.html",
+        "run.json",
+    ]
+    assert {path.parent for path in paths} == {directory.path}
+    assert directory.own_files >= {path.name for path in paths} | {"_cli_execution_output.txt"}
+
+
+def test_a_run_directory_is_made_and_resolved(tmp_path: Path) -> None:
+    (tmp_path / "alias").symlink_to(tmp_path / "real")
+    (tmp_path / "real").mkdir()
+    made = module.make_directory(tmp_path / "alias/fit/a")
+    assert made == (tmp_path / "real/fit/a").resolve()
+    assert made.is_dir()
+    assert module.make_directory(made) == made
+
+
+@pytest.mark.parametrize("target", ["elsewhere", "nowhere"])
+def test_a_symbolic_link_is_no_run_directory(tmp_path: Path, target: str) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "a").symlink_to(tmp_path / target)
+    with pytest.raises(RecordError, match=r"/a is a symbolic link"):
+        module.make_directory(tmp_path / "a")
+    assert not (tmp_path / "nowhere").exists()
+
+
+def test_a_file_is_no_run_directory(tmp_path: Path) -> None:
+    (tmp_path / "a").touch()
+    with pytest.raises(RecordError, match=r"/a is a file"):
+        module.make_directory(tmp_path / "a")
+
+
+@pytest.mark.xfail(
+    strict=True, raises=NotADirectoryError, reason="only the last part of the path is expected to be a file"
+)
+def test_a_file_on_the_way_to_a_run_directory_is_named(tmp_path: Path) -> None:
+    (tmp_path / "fit").touch()
+    with pytest.raises(RecordError, match=r"fit"):
+        module.make_directory(tmp_path / "fit/a")
+
+
+# --- writing -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("durable", [True, False])
+def test_a_file_is_replaced_as_a_whole(tmp_path: Path, durable: bool) -> None:
+    path = tmp_path / "run.json"
+    path.write_text("old")
+    write_atomically(path, b"new", durable=durable)
+    assert path.read_bytes() == b"new"
+    assert os.listdir(tmp_path) == ["run.json"]
+
+
+@pytest.mark.parametrize("name", ["replace", "fsync"])
+@pytest.mark.parametrize(
+    "error", [OSError(errno.ENOSPC, "No space left on device"), KeyboardInterrupt()], ids=["full", "Ctrl-C"]
+)
+def test_a_failed_write_leaves_the_old_content_and_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, error: BaseException
+) -> None:
+    path = tmp_path / "run.json"
+    path.write_text("old")
+
+    def fail(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(os, name, fail)
+    with pytest.raises(type(error)):
+        write_atomically(path, b"new")
+    assert path.read_text() == "old"
+    assert os.listdir(tmp_path) == ["run.json"]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="directories are synced on POSIX only")
+def test_what_must_last_is_synced_before_and_after_the_rename(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done: list[str] = []
+    real = {name: getattr(os, name) for name in ("fsync", "replace")}
+    for name in real:
+        monkeypatch.setattr(os, name, lambda *args, name=name: done.append(name) or real[name](*args))
+    write_atomically(tmp_path / "a", b"x")
+    assert done == ["fsync", "replace", "fsync"]
+    done.clear()
+    write_atomically(tmp_path / "a", b"x", durable=False)
+    assert done == ["replace"]
+
+
+def test_a_symbolic_link_is_replaced_not_followed(tmp_path: Path) -> None:
+    victim = tmp_path / "victim"
+    victim.write_text("precious")
+    for write in (lambda path: write_atomically(path, b"new"), module.create_output, module.remove):
+        link = tmp_path / "link"
+        link.unlink(missing_ok=True)
+        link.symlink_to(victim)
+        write(link)
+        assert not link.is_symlink()
+        assert victim.read_text() == "precious"
+
+
+def test_an_output_file_starts_empty_in_place_of_an_old_one(tmp_path: Path) -> None:
+    path = tmp_path / "out.txt"
+    path.write_text("old")
+    module.create_output(path)
+    assert path.read_bytes() == b""
+
+
+def test_removing_what_is_not_there_is_fine(tmp_path: Path) -> None:
+    module.remove(tmp_path / "none")
+    assert os.listdir(tmp_path) == []
+
+
+# --- reading -------------------------------------------------------------------------------------
+
+
+def test_a_record_comes_back_equal(directory: RunDirectory) -> None:
+    written = make(
+        status="warning",
+        node_id="instances/a.json::a",
+        duration=1.5,
+        ended="t2",
+        cells={"total": 3, "done": 3, "current": 2},
+        warnings=[{"line": 3, "cell": 1, "text": "Warning: ä"}],
+        runs=["runs/inner"],
+        outputs={"a.csv": "blake2b:00"},
+        config={"x": float("inf"), "s": "\ud800", "deep": {"n": None}},
+        scenario={"x": 1},
+    )
+    write_record(directory.path, written)
+    assert read_record(directory.path) == written
+    assert written.light is Status.WARNING
+
+
+def test_a_record_says_its_schema_first_of_all_versions(directory: RunDirectory) -> None:
+    write_record(directory.path, make())
+    assert json.loads(directory.record.read_text("utf-8"))["schema"] == module.SCHEMA == 1
+
+
+def test_keys_of_a_later_minor_version_are_left_alone(directory: RunDirectory) -> None:
+    directory.record.write_text(json.dumps({**asdict(make()), "new": 1}))
+    assert read_record(directory.path) == make()
+
+
+RECORD = asdict(make())
+
+
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        pytest.param(None, "No such file", id="missing"),
+        pytest.param("", "invalid JSON", id="empty"),
+        pytest.param(json.dumps(RECORD)[:-20], "invalid JSON", id="cut off"),
+        pytest.param("[]", "not a record of schema 1", id="a list"),
+        pytest.param("null", "not a record of schema 1", id="null"),
+        pytest.param(json.dumps({**RECORD, "schema": 2}), "not a record of schema 1", id="later schema"),
+        pytest.param(json.dumps({**RECORD, "schema": None}), "not a record of schema 1", id="no schema"),
+        pytest.param(json.dumps({"schema": 1}), "damaged: ", id="nothing else"),
+        pytest.param(json.dumps({**RECORD, "status": "great"}), "damaged: 'great'", id="unknown status"),
+        pytest.param(json.dumps({**RECORD, "status": ["success"]}), "damaged: ", id="status a list"),
+        pytest.param('{"schema": 1, "schema": 1}', "twice", id="duplicate key"),
+        pytest.param(b"\xff", "not UTF-8", id="not UTF-8"),
+    ],
+)
+def test_a_record_that_cannot_be_trusted_is_an_error_that_names_it(
+    directory: RunDirectory, content: str | bytes | None, problem: str
+) -> None:
+    if content is not None:
+        directory.record.write_bytes(content.encode() if isinstance(content, str) else content)
+    with pytest.raises(RecordError) as caught:
+        read_record(directory.path)
+    assert str(directory.record) in str(caught.value)
+    assert problem in str(caught.value)
+
+
+@pytest.mark.xfail(
+    strict=True, reason="the types of a record's values are not looked at: readers crash later"
+)
+@pytest.mark.parametrize(
+    "tampered",
+    [
+        {"warnings": 5},
+        {"warnings": ["text"]},
+        {"config": [1]},
+        {"error": "text"},
+        {"duration": "long"},
+        {"outputs": ["a"]},
+        {"runs": 3},
+        {"cells": None},
+        {"flow": 5},
+        {"instance": None},
+    ],
+    ids=str,
+)
+def test_a_record_with_a_value_of_a_wrong_type_is_damaged(directory: RunDirectory, tampered: dict) -> None:
+    directory.record.write_text(json.dumps({**RECORD, **tampered}))
+    with pytest.raises(RecordError, match="damaged"):
+        read_record(directory.path)
+
+
+# --- the lock, and who died ----------------------------------------------------------------------
+
+
+def test_a_second_lock_of_the_same_process_is_refused(directory: RunDirectory) -> None:
+    with lock(directory.path):
+        with pytest.raises(RunBusy, match="another process is executing in"), lock(directory.path):
+            pytest.fail("locked twice")
+        assert is_locked(directory.path)
+    assert not is_locked(directory.path)
+
+
+def test_a_lock_of_another_thread_is_refused_too(directory: RunDirectory) -> None:
+    seen: list[object] = []
+
+    def other() -> None:
+        try:
+            with lock(directory.path):
+                seen.append("locked")
+        except RunBusy:
+            seen.append("busy")
+
+    with lock(directory.path):
+        thread = threading.Thread(target=other)
+        thread.start()
+        thread.join(30)
+    assert seen == ["busy"]
+
+
+def test_a_lock_is_free_after_an_exception(directory: RunDirectory) -> None:
+    with pytest.raises(ZeroDivisionError), lock(directory.path):
+        raise ZeroDivisionError
+    assert not is_locked(directory.path)
+
+
+def test_waiting_for_the_lock_ends_when_it_is_free(directory: RunDirectory) -> None:
+    started, got = threading.Event(), threading.Event()
+
+    def wait() -> None:
+        started.set()
+        with lock(directory.path, wait=True):
+            got.set()
+
+    with lock(directory.path):
+        thread = threading.Thread(target=wait, daemon=True)
+        thread.start()
+        assert started.wait(30)
+        assert not got.is_set()
+    assert got.wait(30)
+    thread.join(30)
+    assert not is_locked(directory.path)
+
+
+def test_looking_for_a_lock_leaves_no_file(directory: RunDirectory) -> None:
+    assert not is_locked(directory.path)
+    assert os.listdir(directory.path) == []
+
+
+def test_a_running_record_with_its_lock_held_is_running(directory: RunDirectory) -> None:
+    write_record(directory.path, make(status="running"))
+    with lock(directory.path):
+        assert read_record(directory.path).light is Status.RUNNING
+
+
+@pytest.mark.parametrize("was_locked", [True, False])
+def test_a_running_record_without_a_lock_is_interrupted(directory: RunDirectory, was_locked: bool) -> None:
+    write_record(directory.path, make(status="running"))
+    if was_locked:
+        with lock(directory.path):
+            pass
+    before = directory.record.read_bytes()
+    found = read_record(directory.path)
+    assert found.light is Status.INTERRUPTED
+    assert found.error == {
+        "type": "Interrupted",
+        "message": "the process died or was stopped during the run",
+    }
+    assert directory.record.read_bytes() == before
+
+
+# --- outputs -------------------------------------------------------------------------------------
+
+
+def test_the_flow_s_own_files_are_found_with_size_and_time(directory: RunDirectory) -> None:
+    write_record(directory.path, make())
+    for name in (
+        *directory.own_files,
+        ".run.json.0.tmp",
+        "plot.png",
+        ".hidden",
+        "deep/er/data.csv",
+        "deep/run.txt",
+    ):
+        path = directory.path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("12345")
+        os.utime(path, ns=(0, 7))
+    assert files_in(directory) == dict.fromkeys(
+        ("plot.png", ".hidden", "deep/er/data.csv", "deep/run.txt"), (5, 7)
+    )
+
+
+@pytest.mark.xfail(strict=True, reason="any file called *.tmp is taken for one of ours")
+def test_a_flow_s_own_tmp_file_is_found(directory: RunDirectory) -> None:
+    (directory.path / "data.tmp").touch()
+    assert set(files_in(directory)) == {"data.tmp"}
+
+
+@pytest.mark.parametrize("marker", ["run.json", ".run.lock"])
+def test_a_nested_run_s_files_are_not_the_build_s(directory: RunDirectory, marker: str) -> None:
+    for name in (f"runs/inner/{marker}", "runs/inner/out.csv", "runs/inner/deep/out.csv", "runs/own.csv"):
+        (directory.path / name).parent.mkdir(parents=True, exist_ok=True)
+        (directory.path / name).touch()
+    assert set(files_in(directory)) == {"runs/own.csv"}
+
+
+def test_names_that_are_ours_at_the_top_are_the_flow_s_below(directory: RunDirectory) -> None:
+    (directory.path / "deep").mkdir()
+    (directory.path / "deep/fit.ipynb").touch()
+    assert set(files_in(directory)) == {"deep/fit.ipynb"}
+
+
+def test_symbolic_links_are_no_files_of_the_run(directory: RunDirectory, tmp_path: Path) -> None:
+    (tmp_path / "outside").mkdir()
+    (tmp_path / "outside/x").touch()
+    (directory.path / "file").symlink_to(tmp_path / "outside/x")
+    (directory.path / "folder").symlink_to(tmp_path / "outside")
+    (directory.path / "broken").symlink_to(tmp_path / "none")
+    assert files_in(directory) == {}
+
+
+def recorded(directory: RunDirectory, **files: str) -> Record:
+    for name, text in files.items():
+        (directory.path / name).write_text(text)
+    return make(outputs={name: digest(directory.path / name) for name in files})
+
+
+def test_outputs_of_the_last_run_are_removed(directory: RunDirectory) -> None:
+    (directory.path / "sub").mkdir()
+    record = recorded(directory, **{"a.csv": "a", "sub/b.csv": "b"})
+    record.outputs["gone.csv"] = "blake2b:00"
+    (directory.path / "other.csv").write_text("a")
+    remove_outputs(directory, record)
+    assert set(files_in(directory)) == {"other.csv"}
+
+
+def test_an_output_that_somebody_changed_stays(directory: RunDirectory) -> None:
+    record = recorded(directory, **{"a.csv": "a"})
+    (directory.path / "a.csv").write_text("mine now")
+    remove_outputs(directory, record)
+    assert (directory.path / "a.csv").read_text() == "mine now"
+
+
+def test_removing_outputs_follows_no_symbolic_link(directory: RunDirectory, tmp_path: Path) -> None:
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (outside / "x").write_text("precious")
+    (directory.path / "link").symlink_to(outside / "x")
+    (directory.path / "folder").symlink_to(outside)
+    value = digest(outside / "x")
+    remove_outputs(directory, make(outputs={"link": value, "folder/x": value}))
+    assert (outside / "x").read_text() == "precious"
+    assert (directory.path / "link").is_symlink()
+
+
+@pytest.mark.parametrize("name", ["../b/x", "../../../x", "sub/../../b/x", "{absolute}"])
+def test_a_tampered_record_removes_nothing_outside_its_directory(
+    directory: RunDirectory, tmp_path: Path, name: str
+) -> None:
+    (directory.path / "sub").mkdir()
+    victims = [directory.path.parent / "b/x", tmp_path / "x"]
+    for victim in victims:
+        victim.parent.mkdir(exist_ok=True)
+        victim.write_text("precious")
+    name = name.format(absolute=victims[0])
+    remove_outputs(directory, make(outputs={name: digest(victims[0])}))
+    assert [victim.read_text() for victim in victims] == ["precious"] * 2
+
+
+@pytest.mark.parametrize("name", ["", ".", "sub", "run.json", "fit.ipynb", ".run.lock", "a\0b"])
+def test_a_tampered_record_removes_no_directory_and_none_of_our_files(
+    directory: RunDirectory, name: str
+) -> None:
+    (directory.path / "sub").mkdir()
+    for own in directory.own_files:
+        (directory.path / own).write_text("x")
+    before = sorted(os.listdir(directory.path))
+    remove_outputs(directory, make(outputs={name: digest(directory.record)}))
+    assert sorted(os.listdir(directory.path)) == before
+
+
+def test_a_digest_tells_contents_apart_and_names_its_kind(tmp_path: Path) -> None:
+    for name, data in {"a": b"x" * (3 << 20), "b": b"x" * (3 << 20), "c": b"x" * (3 << 20) + b"y"}.items():
+        (tmp_path / name).write_bytes(data)
+    one, same, other = (digest(tmp_path / name) for name in "abc")
+    assert one == same != other
+    assert one.startswith("blake2b:")
+    assert len(one) == len("blake2b:") + 40
+
+
+# --- all runs ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("runs", "light"),
+    [
+        pytest.param(None, "error", id="no directory"),
+        pytest.param({}, "error", id="no run"),
+        pytest.param({"a": "success"}, "success", id="green"),
+        pytest.param({"a": "success", "b": "warning"}, "warning", id="orange"),
+        pytest.param({"a": "warning", "b": "error"}, "error", id="red"),
+        pytest.param({"a": "interrupted"}, "error", id="died"),
+        pytest.param({"a": "running"}, "error", id="running without a lock"),
+        pytest.param({"a": "success", "b": "damaged"}, "error", id="one damaged"),
+        pytest.param({"a": "success", "deep/er/b": "error"}, "error", id="deep below"),
+        pytest.param({".": "success"}, "success", id="the directory itself"),
+        pytest.param({"all": "build success", "all/runs/x": "success"}, "success", id="build and its flow"),
+        pytest.param({"all": "build warning", "all/runs/x": "error"}, "warning", id="build caught a failure"),
+        pytest.param({"all": "build error", "all/runs/x": "success"}, "error", id="build failed"),
+        pytest.param({"all": "build success", "allx": "error"}, "error", id="beside a build"),
+        pytest.param({"a": "success", "a/runs/x": "error"}, "error", id="below a flow"),
+    ],
+)
+def test_a_directory_is_red_unless_its_records_prove_otherwise(
+    tmp_path: Path, runs: dict[str, str] | None, light: str
+) -> None:
+    root = tmp_path / "runs"
+    if runs is not None:
+        root.mkdir()
+    for name, stated in (runs or {}).items():
+        kind, _, status = stated.rpartition(" ")
+        if status == "damaged":
+            (root / name).mkdir(parents=True)
+            (root / name / "run.json").write_text("{")
+        else:
+            run(root / name, kind=kind or "flow", status=status)
+    assert analyze_execution_logs(root) == light
+    assert analyze_execution_logs(str(root)) == light
+
+
+def test_a_run_that_still_goes_on_is_no_proof(tmp_path: Path) -> None:
+    run(tmp_path / "a", status="running")
+    with lock(tmp_path / "a"):
+        assert analyze_execution_logs(tmp_path) == "error"
+
+
+def test_printed_words_do_not_count(tmp_path: Path) -> None:
+    run(tmp_path / "a")
+    (tmp_path / "a/fit_execution_output.txt").write_text("ERROR: x\nTraceback\n⚠️ Warning\n")
+    assert analyze_execution_logs(tmp_path) == "success"
+
+
+def test_a_file_in_place_of_the_directory_is_red(tmp_path: Path) -> None:
+    (tmp_path / "runs").touch()
+    assert analyze_execution_logs(tmp_path / "runs") == "error"
+
+
+def test_runs_come_sorted_and_a_damaged_one_as_its_error(tmp_path: Path) -> None:
+    for name in ("s/b", "s/a", "r/z"):
+        run(tmp_path / name)
+    (tmp_path / "s/a/run.json").write_text("{")
+    found = list(module.runs_below(tmp_path))
+    assert [path.relative_to(tmp_path).as_posix() for path, _ in found] == ["r/z", "s/a", "s/b"]
+    assert [type(record) for _, record in found] == [Record, RecordError, Record]
+
+
+def test_no_runs_make_an_empty_frame_with_the_columns(tmp_path: Path) -> None:
+    frame = load_runs(tmp_path / "none")
+    assert len(frame) == 0
+    assert list(frame.columns)[:7] == ["directory", "parent", "kind", "flow", "instance", "node_id", "status"]
+
+
+def test_a_run_is_a_row_with_its_config_in_columns(tmp_path: Path) -> None:
+    run(
+        tmp_path / "runs/fit/a",
+        status="warning",
+        duration=2.5,
+        ended="t2",
+        node_id="i.json::a",
+        warnings=[{"line": 1, "cell": 0, "text": "Warning: x"}] * 3,
+        config={
+            "year": 2013,
+            "db": {"host": "h", "deep": {"x": 1}, "none": {}},
+            "list": [1],
+            "_project_root": "/p",
+        },
+    )
+    frame = load_runs(tmp_path / "runs")
+    assert frame.iloc[0].to_dict() == {
+        "directory": (tmp_path / "runs/fit/a").as_posix(),
+        "parent": None,
+        "kind": "flow",
+        "flow": "flows/fit.py",
+        "instance": "a",
+        "node_id": "i.json::a",
+        "status": "warning",
+        "light": "orange",
+        "duration": 2.5,
+        "warnings": 3,
+        "error": None,
+        "started": "t",
+        "ended": "t2",
+        "year": 2013,
+        "db.host": "h",
+        "db.deep.x": 1,
+        "db.none": {},
+        "list": [1],
+    }
+
+
+def test_an_error_is_one_line_in_the_frame(tmp_path: Path) -> None:
+    error = {"type": "ValueError", "message": "bad\nworse", "file": "flows/x.py", "line": 3}
+    run(tmp_path / "a", status="error", error=error)
+    row = load_runs(tmp_path).iloc[0]
+    assert (row["light"], row["error"]) == ("red", "flows/x.py:3: ValueError: bad")
+
+
+def test_nested_runs_name_their_build(tmp_path: Path) -> None:
+    for name in ("all/x", "all/x/runs/one", "all/x/runs/two", "all/x/runs/two/runs/deep", "all/xy", "fit/z"):
+        run(tmp_path / name)
+    frame = load_runs(tmp_path)
+    parents = {
+        Path(child).name: Path(parent).name if isinstance(parent, str) else None
+        for child, parent in zip(frame["directory"], frame["parent"], strict=True)
+    }
+    assert parents == {"x": None, "one": "x", "two": "x", "deep": "two", "xy": None, "z": None}
+
+
+@pytest.mark.xfail(strict=True, reason="pandas makes it NaN where other rows have a text")
+def test_what_a_run_does_not_have_is_none_beside_others_that_have_it(tmp_path: Path) -> None:
+    run(tmp_path / "all", node_id="i.json::all")
+    run(tmp_path / "all/runs/x", status="error", error={"type": "E", "message": "m"})
+    frame = load_runs(tmp_path)
+    assert (frame["parent"][0], frame["error"][0], frame["node_id"][1]) == (None, None, None)
+
+
+def test_a_damaged_record_is_a_red_row(tmp_path: Path) -> None:
+    run(tmp_path / "fit/a", config={"year": 1})
+    (tmp_path / "fit/b").mkdir()
+    (tmp_path / "fit/b/run.json").write_text("{")
+    row = load_runs(tmp_path).iloc[1]
+    assert (row["instance"], row["status"], row["light"]) == ("b", "error", "red")
+    assert "no usable record" in row["error"]
+
+
+def test_a_config_key_called_like_a_column_is_prefixed(tmp_path: Path) -> None:
+    run(tmp_path / "a", config={"status": "mine", "duration": 9, "flow": "f"}, duration=1.0)
+    row = load_runs(tmp_path).iloc[0]
+    assert (row["status"], row["duration"], row["flow"]) == ("success", 1.0, "flows/fit.py")
+    assert (row["config.status"], row["config.duration"], row["config.flow"]) == ("mine", 9, "f")
+
+
+@pytest.mark.xfail(strict=True, reason="the later of two equal column names wins")
+@pytest.mark.parametrize(
+    "config", [{"status": 1, "config": {"status": 2}}, {"a": {"b": 1}, "a.b": 2}], ids=["prefix", "dots"]
+)
+def test_config_keys_that_look_alike_are_all_kept(tmp_path: Path, config: dict) -> None:
+    run(tmp_path / "a", config=config)
+    row = load_runs(tmp_path).iloc[0]
+    assert {1, 2} <= {value for value in row if isinstance(value, int)}
+
+
+def test_the_time_is_utc_in_iso_format() -> None:
+    from datetime import datetime, timedelta
+
+    assert datetime.fromisoformat(module.now()).utcoffset() == timedelta(0)
