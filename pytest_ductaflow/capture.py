@@ -11,6 +11,7 @@ Loads nothing but the standard library: it runs in every kernel.
 
 from __future__ import annotations
 
+import codecs
 import os
 import threading
 from collections.abc import Iterator
@@ -20,6 +21,8 @@ from typing import Any, Final
 from pytest_ductaflow.status import WarningLine, WarningScanner, decode
 
 _BLOCK: Final = 1 << 20
+#: The bytes of a UTF-8 character after its first.
+_CONTINUATION: Final = bytes(range(0x80, 0xC0))
 
 
 class OutputFile:
@@ -127,9 +130,9 @@ def excerpt(path: Path, size: int = 20_000) -> str:
         with open(path, "rb") as file:
             if total <= size:
                 return decode(file.read())
-            head = decode(file.read(size // 2))
+            head = codecs.getincrementaldecoder("utf-8")("backslashreplace").decode(file.read(size // 2))
             file.seek(total - size // 2)
-            tail = decode(file.read())
+            tail = decode(file.read().lstrip(_CONTINUATION))
     except OSError:
         return ""
     return f"{head}\n[… {total - size:,} of {total:,} bytes left out; all are in {path.name} …]\n{tail}"

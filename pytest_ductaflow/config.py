@@ -117,12 +117,12 @@ def generate_config_markdown(config: dict[str, Any], flow_name: str | None = Non
         return "**No configuration provided**\n"
     shown = strict_json.redact(config)
     plain = {key: value for key, value in shown.items() if not (isinstance(value, dict) and value)}
-    parts = [f"## Configuration for {flow_name}\n" if flow_name else "## Configuration\n"]
+    parts = [f"## Configuration for {_markdown_cell(flow_name)}\n" if flow_name else "## Configuration\n"]
     if plain:
         parts.append(_markdown_table(plain))
     for key, value in shown.items():
         if key not in plain:
-            parts.append(f"### {key.replace('_', ' ').title()}\n\n{_markdown_table(value)}")
+            parts.append(f"### {_markdown_cell(key.replace('_', ' ').title())}\n\n{_markdown_table(value)}")
     return "\n".join(parts)
 
 
@@ -141,7 +141,13 @@ def _markdown_value(value: Any) -> str:
 
 
 def _markdown_cell(text: str) -> str:
-    return text.replace("\\", "\\\\").replace("|", "\\|").replace("\n", " ").replace("<", "&lt;")
+    return (
+        text.replace("\\", "\\\\")
+        .replace("|", "\\|")
+        .replace("<", "&lt;")
+        .replace("\n", " ")
+        .replace("\r", " ")
+    )
 
 
 def _load(given: str | None, default: str, flow: Path) -> dict[str, Any]:

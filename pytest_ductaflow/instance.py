@@ -14,10 +14,8 @@ from __future__ import annotations
 import difflib
 import functools
 import itertools
-import math
 import os
 import re
-import unicodedata
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
@@ -26,14 +24,15 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 from pytest_ductaflow import flow as flow_file
 from pytest_ductaflow import strict_json
 from pytest_ductaflow.errors import ConfigError, FlowError, InstanceError
+from pytest_ductaflow.names import check_name, default_name, label_text
 from pytest_ductaflow.strict_json import KeyPath
+from pytest_ductaflow.tables import read_table, records
 
 if TYPE_CHECKING:
     import pandas
 
 #: The directory below the project root that holds all run directories.
 RUNS: Final = "runs"
-NAME_LENGTH: Final = 100
 
 _KEYS: Final = {
     "$schema": "a string",
@@ -60,11 +59,8 @@ _REFUSED_MARKS: Final = frozenset(
     {"parametrize", "usefixtures", "filterwarnings", "flow", "build", "scenario"}
 )
 
-_NAME: Final = re.compile(r"(?!_)\w[\w.-]*")
-_NOT_IN_NAMES: Final = re.compile(r"[^\w.-]")
-_WINDOWS_DEVICES: Final = frozenset(
-    ["con", "prn", "aux", "nul"] + [f"{port}{i}" for port in ("com", "lpt") for i in range(1, 10)]
-)
+#: The longest timeout, in seconds: some thirty years.
+_LONGEST: Final = 1e9
 _FIELD: Final = re.compile(r"\{\{|\}\}|\{([^{}]*)\}|[{}]")
 
 
@@ -114,6 +110,7 @@ class _Variant:
     values: dict[str, Any]
     labels: dict[str, str]
     place: KeyPath
+    places: dict[str, KeyPath]  # of each value
     label: str | None = None  # given for the scenario as a whole
 
 
@@ -162,29 +159,6 @@ def relative_name(path: Path, root: Path) -> str:
         return path.as_posix()
 
 
-def check_name(name: str) -> str | None:
-    """Why this cannot be the name of an instance or a step, or ``None`` if it can.
-
-    Names become directory names on every platform and parts of test ids.
-    """
-    if len(name) > NAME_LENGTH:
-        return f"has {len(name)} characters, at most {NAME_LENGTH} are allowed"
-    if not _NAME.fullmatch(name):
-        return "must be letters, digits, `_`, `.` and `-`, and start with a letter or digit"
-    if unicodedata.normalize("NFC", name) != name:
-        return "is not in Unicode normalization form NFC"
-    if name.split(".")[0].casefold() in _WINDOWS_DEVICES:
-        return "is a device name on Windows"
-    if name.endswith("."):
-        return "must not end with a dot"
-    return None
-
-
-def label_text(text: str) -> str:
-    """A label as part of a name: every character that names do not have becomes ``_``."""
-    return _NOT_IN_NAMES.sub("_", unicodedata.normalize("NFC", text))
-
-
 def write_instances(
     df: pandas.DataFrame,
     path: str | os.PathLike[str],
@@ -206,9 +180,7 @@ def write_instances(
     :param keys: other keys of the instance file: ``name``, ``step``, ``marks``, ``timeout``, …
     :returns: the path written. :raises ConfigError: if a value has no JSON type, naming row and column.
     """
-    import json
-
-    import pandas as pd  # only here and for tables
+    import pandas as pd  # slow to import, and only data frames need it
 
     if (flow is None) == (build is None):
         raise ConfigError("write_instances: give exactly one of flow and build")
@@ -216,24 +188,27 @@ def write_instances(
         raise ConfigError(f"write_instances: unknown key {sorted(unknown)[0]!r}")
     if df.empty:
         raise ConfigError("write_instances: the data frame has no rows")
+    if len({str(column) for column in df.columns}) < len(df.columns):
+        raise ConfigError(f"write_instances: two columns have one name: {list(df.columns)}")
+    head = {"flow": flow, "build": build, "config": config, **keys}
+    head = {key: value for key, value in head.items() if value is not None}
     labelled = df.index.name is not None or not isinstance(df.index, pd.RangeIndex)
     rows = []
-    for position, (label, row) in enumerate(zip(df.index, _records(df), strict=True)):
-        try:
-            strict_json.check_types(row)
-        except ConfigError as error:
-            raise ConfigError(f"write_instances: row {position}: {error}") from None
-        row = {key: _escape(value) for key, value in row.items()}
-        if labelled and "label" not in row:
-            row["label"] = "-".join(map(str, label)) if isinstance(label, tuple) else str(label)
-        rows.append(json.dumps(row, ensure_ascii=False))
-    document = {
-        key: value
-        for key, value in {"flow": flow, "build": build, "config": config}.items()
-        if value is not None
-    }
-    head = strict_json.dumps({**document, **keys, "scenarios": []})
-    text = head.replace('"scenarios": []', '"scenarios": [\n    ' + ",\n    ".join(rows) + "\n  ]")
+    try:
+        strict_json.check_types(head)
+        for position, (label, row) in enumerate(zip(df.index, records(df), strict=True)):
+            try:
+                strict_json.check_types(row)
+            except ConfigError as error:
+                raise ConfigError(f"row {position}: {error}") from None
+            row = {key: value if key == "label" else _escape(value) for key, value in row.items()}
+            if labelled:
+                row.setdefault("label", "-".join(map(str, label)) if isinstance(label, tuple) else str(label))
+            rows.append(strict_json.dumps(row, indent=None).rstrip())
+    except ConfigError as error:
+        raise ConfigError(f"write_instances: {error}") from None
+    beginning = strict_json.dumps(head).rstrip().removesuffix("}").rstrip()
+    text = f'{beginning},\n  "scenarios": [\n    ' + ",\n    ".join(rows) + "\n  ]\n}\n"
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
     target.write_text(text, encoding="utf-8")
@@ -250,7 +225,7 @@ def _expand(data: Any, file: Path, root: Path) -> list[Instance]:
     kind: Literal["flow", "build"] = "flow" if "flow" in data else "build"
     flow = _flow_path(data[kind], kind, root)
     base = _base_config(data, kind, flow, root)
-    step = data.get("step", _default_name(PurePosixPath(flow).stem))
+    step = data.get("step", default_name(PurePosixPath(flow).stem))
     if reason := check_name(step):
         raise _Problem(("step",) if "step" in data else (kind,), f"the step {step!r} {reason}")
     marks = tuple(_mark(mark, ("marks", index)) for index, mark in enumerate(data.get("marks", ())))
@@ -267,13 +242,14 @@ def _expand(data: Any, file: Path, root: Path) -> list[Instance]:
         name = namer(variant, config)
         if (other := names.setdefault(name.casefold(), name)) != name or len(names) == len(instances):
             same = "stands twice" if other == name else f"differs from {other!r} by case only"
-            raise _Problem(variant.place or ("name",), f"the name {name!r} {same}: give labels or a `name`")
+            place = list(variant.places.values())[-1] if variant.places else ("name",)
+            raise _Problem(place, f"the name {name!r} {same}: give labels or a `name`")
         try:
             if has_templates:
                 config = _fill(config, config, ("config",))
             config, references = _resolve_references(config, root)
         except _Problem as problem:
-            raise _in_scenario(problem, variant) from None
+            raise _placed(problem, variant, data) from None
         scenario = {
             key: config[key] if key in variant.values else label for key, label in variant.labels.items()
         }
@@ -301,12 +277,13 @@ def _expand(data: Any, file: Path, root: Path) -> list[Instance]:
     return instances
 
 
-def _in_scenario(problem: _Problem, variant: _Variant) -> _Problem:
-    """A problem of a config value, placed where a scenario sets that value."""
-    if problem.path[1:2] and problem.path[1] in variant.values:
-        dimension = isinstance(variant.place[1:2] and variant.place[1], str)
-        place = variant.place[:1] if dimension else variant.place
-        return _Problem((*place, *problem.path[1:]), problem.message)
+def _placed(problem: _Problem, variant: _Variant, data: dict[str, Any]) -> _Problem:
+    """A problem of a config value, placed where that value stands."""
+    key = problem.path[1] if len(problem.path) > 1 else None
+    if key in variant.places:
+        return _Problem((*variant.places[str(key)], *problem.path[2:]), problem.message)
+    if key in data.get("overrides", {}):
+        return _Problem(("overrides", *problem.path[1:]), problem.message)
     return problem
 
 
@@ -342,7 +319,7 @@ def _has_type(key: str, value: Any) -> bool:
     if key == "marks":
         return isinstance(value, list) and all(isinstance(item, (str, dict)) for item in value)
     if key == "timeout":
-        return isinstance(value, (int, float)) and value is not True and 0 < value < math.inf
+        return isinstance(value, (int, float)) and value is not True and 0 < value <= _LONGEST
     return isinstance(value, str)
 
 
@@ -351,23 +328,24 @@ def _kind(value: Any) -> str:
     return names.get(type(value), f"the number {value}")
 
 
-def _contained(text: str, root: Path, path: KeyPath) -> Path:
-    """The absolute, resolved path of a text that must lead to below the project root."""
+def _contained(text: str, root: Path, path: KeyPath, given: str | None = None) -> Path:
+    """The path of a text that must lead to below the project root; ``given`` is the text as it stands."""
+    shown = text if given is None else given
     if "\0" in text:
         raise _Problem(path, "has a NUL character")
     if not text or text.startswith(("/", "\\")) or re.match(r"[A-Za-z]:", text):
-        raise _Problem(path, f"{text!r} must be a path below the project root, relative to it")
+        raise _Problem(path, f"{shown!r} must be a path below the project root, relative to it")
     resolved = Path(os.path.realpath(root / text))
     if not resolved.is_relative_to(os.path.realpath(root)):
-        raise _Problem(path, f"{text!r} leads outside the project root ({resolved})")
+        raise _Problem(path, f"{shown!r} leads outside the project root ({resolved})")
     return root / text
 
 
 def _flow_path(text: str, kind: str, root: Path) -> str:
-    path = _contained(text, root, (kind,))
+    flow = os.path.normpath(text).replace(os.sep, "/") if text else text
+    path = _contained(flow, root, (kind,), text)
     if path.suffix != ".py":
         raise _Problem((kind,), f"{text!r} is not a .py file")
-    flow = PurePosixPath(os.path.normpath(text).replace(os.sep, "/")).as_posix()
     try:
         flow_file.check(root / flow)
     except FlowError as error:
@@ -403,7 +381,7 @@ def _mark(mark: Any, path: KeyPath) -> Mark:
     if isinstance(mark, str):
         mark = {"name": mark}
     name = mark.get("name")
-    if not isinstance(name, str) or not name.isidentifier():
+    if not isinstance(name, str) or not name.isidentifier() or name.startswith("_"):
         raise _Problem(path, 'a mark is a name, or an object such as {"name": "skip", "reason": "…"}')
     if name in _REFUSED_MARKS:
         raise _Problem(path, f"the mark {name!r} cannot be set in an instance file")
@@ -426,7 +404,7 @@ def _mark(mark: Any, path: KeyPath) -> Mark:
 def _variants(data: dict[str, Any], root: Path) -> Iterable[_Variant]:
     scenarios = data.get("scenarios")
     if scenarios is None:
-        return [_Variant({}, {}, ())]
+        return [_Variant({}, {}, (), {})]
     if isinstance(scenarios, dict):
         return _cross_product(scenarios, data.get("active"))
     if isinstance(scenarios, str):
@@ -470,6 +448,7 @@ def _cross_product(dimensions: dict[str, Any], active: list[str] | None) -> list
             functools.reduce(strict_json.merge, (variant.values for variant in combination), {}),
             {key: label for variant in combination for key, label in variant.labels.items()},
             combination[0].place,
+            {key: place for variant in combination for key, place in variant.places.items()},
         )
         for combination in itertools.product(*axes)
     ]
@@ -481,8 +460,8 @@ def _dimension_value(name: str, value: Any, index: int, path: KeyPath) -> _Varia
         if not isinstance(label, str):
             raise _Problem((*path, "label"), f"a label is a string, not {_kind(label)}")
         rest = {key: item for key, item in value.items() if key != "label"}
-        return _Variant(rest, {name: label}, path)
-    return _Variant({name: value}, {name: _value_label(name, value, index)}, path)
+        return _Variant(rest, {name: label}, path, {name: path, **{key: (*path, key) for key in rest}})
+    return _Variant({name: value}, {name: _value_label(name, value, index)}, path, {name: path})
 
 
 def _value_label(name: str, value: Any, index: int) -> str:
@@ -507,7 +486,8 @@ def _row_variant(row: dict[str, Any], path: KeyPath) -> _Variant:
     values = {key: value for key, value in row.items() if key != "label"}
     index = path[-1] if isinstance(path[-1], int) else 0
     labels = {key: _value_label(key, value, index) for key, value in values.items()}
-    return _Variant(values, labels, path, None if label is None else str(label))
+    places = {key: path if path == ("scenarios",) else (*path, key) for key in values}  # a table has one
+    return _Variant(values, labels, path, places, None if label is None else str(label))
 
 
 def _joined(variant: _Variant) -> str:
@@ -520,55 +500,10 @@ def _near(name: str, known: Iterable[str]) -> str:
 
 
 def _table(text: str, root: Path) -> list[dict[str, Any]]:
-    """The rows of a table file; a missing cell is ``null``."""
-    key: KeyPath = ("scenarios",)
-    path = _contained(text, root, key)
-    import pandas as pd  # only for tables
-
-    readers: dict[str, Callable[[Path], pandas.DataFrame]] = {
-        ".csv": pd.read_csv,
-        ".parquet": pd.read_parquet,
-        ".xlsx": pd.read_excel,
-    }
-    reader = readers.get(path.suffix.lower())
-    if reader is None:
-        raise _Problem(key, f"{text!r} is not a table: .csv, .parquet or .xlsx")
-    if not path.is_file():
-        raise _Problem(key, f"the table {text!r} does not exist")
     try:
-        frame = reader(path)
-    except ImportError as error:
-        raise _Problem(key, f"{text}: {error}") from None
-    except Exception as error:  # readers raise many types; the text is what helps
-        if isinstance(error, pd.errors.EmptyDataError):
-            raise _Problem(key, f"the table {text!r} is empty") from None
-        raise _Problem(key, f"{text} cannot be read as a table: {error}") from None
-    if frame.empty:
-        raise _Problem(key, f"the table {text!r} is empty")
-    duplicated = frame.columns[frame.columns.duplicated()]
-    if len(duplicated) or any(not isinstance(column, str) for column in frame.columns):
-        raise _Problem(key, f"the table {text!r} needs distinct text headings: {list(frame.columns)}")
-    rows = _records(frame.convert_dtypes())
-    for number, row in enumerate(rows, 2):
-        try:
-            strict_json.check_types(row)
-        except ConfigError as error:
-            raise _Problem(key, f"{text}, row {number}: {error}") from None
-    return rows
-
-
-def _records(frame: pandas.DataFrame) -> list[dict[str, Any]]:
-    """Rows as Python values. Missing is ``None``, but ``NaN`` in a numpy float column stays."""
-    import pandas as pd
-
-    columns = {}
-    for name, column in frame.items():
-        values = column.astype(object).tolist()
-        if not (isinstance(column.dtype, type(pd.Series([0.5]).dtype)) and column.dtype.kind == "f"):
-            missing = column.isna().tolist()
-            values = [None if gone else value for value, gone in zip(values, missing, strict=True)]
-        columns[str(name)] = [value.item() if hasattr(value, "item") else value for value in values]
-    return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+        return read_table(_contained(text, root, ("scenarios",)))
+    except ConfigError as error:
+        raise _Problem(("scenarios",), f"the table {text!r}: {error}") from None
 
 
 # --- names, templates, references ----------------------------------------------------------------
@@ -576,7 +511,7 @@ def _records(frame: pandas.DataFrame) -> list[dict[str, Any]]:
 
 def _namer(data: dict[str, Any], stem: str) -> Callable[[_Variant, dict[str, Any]], str]:
     template = data.get("name")
-    default = _default_name(stem)
+    default = default_name(stem)
 
     def name_of(variant: _Variant, config: dict[str, Any]) -> str:
         if template is not None:
@@ -595,10 +530,6 @@ def _namer(data: dict[str, Any], stem: str) -> Callable[[_Variant, dict[str, Any
         return name
 
     return name_of
-
-
-def _default_name(stem: str) -> str:
-    return label_text(stem).lstrip("_.-") or "instance"
 
 
 def _any_braces(value: Any) -> bool:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import re
 import stat
 import uuid
 from collections.abc import Iterator, Mapping
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 SCHEMA: Final = 1
 RECORD_NAME: Final = "run.json"
 _LOCK_NAME: Final = ".run.lock"
+_TEMPORARY: Final = re.compile(r"\..+\.[0-9a-f]{32}\.tmp")
 #: Name of the output file of a flow that runs as a script.
 CLI_OUTPUT_NAME: Final = "_cli_execution_output.txt"
 
@@ -126,7 +128,7 @@ def make_directory(path: Path) -> Path:
         raise RecordError(f"{path} is a symbolic link: a run directory must be a real one")
     try:
         path.mkdir(parents=True, exist_ok=True)
-    except FileExistsError:
+    except (FileExistsError, NotADirectoryError):
         raise RecordError(f"{path} is a file: a run directory cannot be made there") from None
     return path.resolve()
 
@@ -188,12 +190,36 @@ def read_record(directory: Path) -> Record:
     try:
         record = Record(**{f.name: data[f.name] for f in fields(Record) if f.name in data})
         status = record.light
+        _check_types(record)
     except (TypeError, ValueError) as error:
         raise RecordError(f"{path}: damaged: {error}") from None
     if status is Status.RUNNING and not is_locked(directory):
         record.status = Status.INTERRUPTED.value
         record.error = {"type": "Interrupted", "message": "the process died or was stopped during the run"}
     return record
+
+
+def _check_types(record: Record) -> None:
+    """:raises ValueError: for a value that no record of ours has; readers rely on it."""
+    texts = ("kind", "flow", "instance", "status", "started")
+    objects = ("cells", "measures", "inputs", "outputs", "code", "config", "scenario", "environment")
+    good = (
+        all(isinstance(getattr(record, name), str) for name in texts)
+        and all(isinstance(getattr(record, name), dict) for name in objects)
+        and all(
+            isinstance(value, str)
+            for name in ("inputs", "outputs")
+            for value in getattr(record, name).values()
+        )
+        and isinstance(record.warnings, list)
+        and all(isinstance(warning, dict) and "text" in warning for warning in record.warnings)
+        and isinstance(record.runs, list)
+        and all(isinstance(run, str) for run in record.runs)
+        and (record.error is None or isinstance(record.error, dict))
+        and (record.duration is None or isinstance(record.duration, (int, float)))
+    )
+    if not good:
+        raise ValueError("a value has a wrong type")
 
 
 @contextlib.contextmanager
@@ -252,7 +278,7 @@ def files_in(directory: RunDirectory) -> dict[str, tuple[int, int]]:
         for entry in entries:
             if entry.is_dir(follow_symlinks=False):
                 pending.append(Path(entry.path))
-            elif nested or not (entry.name in directory.own_files or entry.name.endswith(".tmp")):
+            elif nested or not (entry.name in directory.own_files or _TEMPORARY.fullmatch(entry.name)):
                 info = entry.stat(follow_symlinks=False)
                 if stat.S_ISREG(info.st_mode):
                     name = Path(entry.path).relative_to(directory.path).as_posix()
@@ -335,9 +361,14 @@ def load_runs(runs_dir: str | os.PathLike[str] = "runs") -> pandas.DataFrame:
                 "error": describe_error(record.error) if record.error else None,
             }
             for key, value in _flatten(record.config).items():
-                row[f"config.{key}" if key in _COLUMNS else key] = value
+                while key in row:
+                    key = f"config.{key}"
+                row[key] = value
         rows.append(row)
-    return pd.DataFrame(rows, columns=None if rows else list(_COLUMNS))
+    frame = pd.DataFrame(rows, columns=None if rows else list(_COLUMNS))
+    for name in ("parent", "node_id", "error"):  # a missing text is None, not NaN
+        frame[name] = pd.Series([row[name] for row in rows], dtype=object)
+    return frame
 
 
 _COLUMNS: Final = (
@@ -361,7 +392,9 @@ def _flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     flat: dict[str, Any] = {}
     for key, value in config.items():
         if isinstance(value, dict) and value:
-            flat |= _flatten(value, f"{prefix}{key}.")
+            for inner, item in _flatten(value, f"{prefix}{key}.").items():
+                flat[inner if inner not in flat else f"{inner}'"] = item
         elif key != "_project_root":
-            flat[prefix + key] = value
+            name = prefix + key
+            flat[name if name not in flat else f"{name}'"] = value
     return flat

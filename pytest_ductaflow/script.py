@@ -36,7 +36,7 @@ class ScriptRun:
 
     def __init__(self, flow: Path, config: dict[str, Any], output_dir: str | None) -> None:
         around = context.current()
-        root = Path(config.get("_project_root") or Path.cwd()).resolve()
+        root = Path(config.get("_project_root") or _project_of(flow)).resolve()
         self._directory = Path(os.path.abspath(output_dir)) if output_dir else None
         self._request = Request(
             kind="build" if flow.parent.name == "builds" else "flow",
@@ -91,6 +91,11 @@ class ScriptRun:
         ).save(private / "context.json")
         os.environ[context.VARIABLE] = str(private / "context.json")
         return events
+
+
+def _project_of(flow: Path) -> Path:
+    """The working directory if the flow is below it, else the directory above the flow's own."""
+    return Path.cwd() if flow.is_relative_to(Path.cwd()) else flow.parent.parent
 
 
 def _fresh(directory: Path) -> Path:

@@ -19,6 +19,8 @@ from pytest_ductaflow.errors import ConfigError
 #: The way to a value: keys of objects and indexes of arrays.
 KeyPath = tuple[str | int, ...]
 
+#: Levels of nesting; what handles configs later is recursive.
+_DEEPEST: Final = 100
 _SECRET: Final = re.compile("password|passwd|token|secret", re.IGNORECASE)
 _TOKEN: Final = re.compile(
     r'[ \t\r\n]*(?:(?P<text>"(?:[^"\\]|\\.)*")|(?P<mark>[\[\]{},:])|(?P<word>[^\[\]{},:" \t\r\n]+))',
@@ -47,7 +49,10 @@ def loads(text: str) -> Any:
     :raises JSONProblem: naming the line, and the key where there is one.
     """
     try:
-        return json.loads(text, object_pairs_hook=_object, parse_float=_number)
+        value = json.loads(text, object_pairs_hook=_object, parse_float=_number)
+        if text.count("[") + text.count("{") > _DEEPEST and _is_deeper(value, _DEEPEST):
+            raise RecursionError
+        return value
     except json.JSONDecodeError as error:
         raise JSONProblem(f"invalid JSON: {error.msg} (column {error.colno})", error.lineno) from None
     except _Duplicate:
@@ -88,13 +93,13 @@ def read_text(path: Path) -> str:
         raise JSONProblem(f"not UTF-8: byte 0x{data[error.start]:02x}", line) from None
 
 
-def dumps(value: Any) -> str:
+def dumps(value: Any, indent: int | None = 2) -> str:
     """JSON text for people: indented, Unicode as it is, with a newline at the end."""
-    text = json.dumps(value, indent=2, ensure_ascii=False)
+    text = json.dumps(value, indent=indent, ensure_ascii=False)
     try:
         text.encode()
     except UnicodeEncodeError:  # a lone surrogate is legal in JSON only as an escape
-        text = json.dumps(value, indent=2)
+        text = json.dumps(value, indent=indent)
     return text + "\n"
 
 
@@ -161,6 +166,18 @@ def locate(text: str, path: KeyPath) -> int:
 def lines(text: str) -> dict[KeyPath, int]:
     """The 1-based line of every key and array element of a well-formed text."""
     return dict(_walk(text))
+
+
+def _is_deeper(value: Any, limit: int) -> bool:
+    level = [value]
+    for _ in range(limit):
+        level = [
+            inner
+            for outer in level
+            if isinstance(outer, (dict, list))
+            for inner in (outer.values() if isinstance(outer, dict) else outer)
+        ]
+    return any(isinstance(inner, (dict, list)) for inner in level)
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

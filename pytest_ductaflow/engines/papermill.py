@@ -30,13 +30,15 @@ from papermill.clientwrap import PapermillNotebookClient
 from papermill.engines import Engine, NotebookExecutionManager, papermill_engines
 
 from pytest_ductaflow import context
-from pytest_ductaflow.engines import Outcome, Signal, Task, child_context
+from pytest_ductaflow.engines.base import Outcome, Signal, Task, child_context
 from pytest_ductaflow.flow import NATIVE_KERNELS
 from pytest_ductaflow.record import write_atomically
 
 _ENGINE_NAME: Final = "ductaflow-papermill"
 #: Seconds in which a kernel must be up.
 _START_TIMEOUT: Final = 60
+#: Seconds in which an idle kernel must have stopped after it was asked to.
+_STOP_TIMEOUT: Final = 20
 #: Seconds between two saves of a notebook that runs.
 _SAVE_INTERVAL: Final = 1.0
 #: A Unix socket's path holds 107 bytes; jupyter_client appends ``-1`` to ``-5``.
@@ -122,7 +124,7 @@ class PapermillRun:
             if outcome.error is None:
                 text = str(getattr(problem, "evalue", problem) or "a cell failed")
                 outcome.error = {"type": str(getattr(problem, "ename", "Error")), "message": text}
-        elif "ready" not in said and not self._stopped:
+        elif "ready" not in said and not outcome.done and not self._stopped:
             outcome.error = {
                 "type": "KernelError",
                 "message": f"the kernel did not start: {self._startup_log()}",
@@ -323,8 +325,16 @@ class _NativeKernel(KernelSpecManager):
         return super().get_kernel_spec(kernel_name)
 
 
+class _KernelManager(AsyncKernelManager):
+    """Asks a kernel to stop without interrupting it first: it is idle, and the interrupt can hit its loop."""
+
+    async def _async_interrupt_kernel(self) -> None:
+        pass
+
+
 def _kernel_manager(kernel_name: str, private: Path) -> AsyncKernelManager:
-    manager = AsyncKernelManager(
+    manager = _KernelManager(
+        shutdown_wait_time=_STOP_TIMEOUT,
         kernel_name=kernel_name,
         kernel_spec_manager=_NativeKernel(),
         connection_file=str(private / "kernel.json"),

@@ -52,8 +52,8 @@ def _is_library(file: str) -> bool:
 
 def error_lines(error: dict[str, Any]) -> list[str]:
     """``E   ValueError: …``, all lines of the message; where a library raised it, that place."""
-    text = f"{error.get('type', 'Error')}: {error.get('message', '')}".rstrip(": ")
-    first, *rest = text.splitlines() or [""]
+    kind, message = str(error.get("type", "Error")), str(error.get("message", ""))
+    first, *rest = (f"{kind}: {message}" if message else kind).splitlines()
     lines = [f"E   {first}", *(f"E     {line}" for line in rest)]
     innermost = (error.get("frames") or [{}])[-1]
     if innermost.get("file") and _is_library(innermost["file"]):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -14,7 +14,7 @@ from pytest_ductaflow import strict_json
 from pytest_ductaflow.capture import last_lines
 from pytest_ductaflow.errors import RecordError, describe_error
 from pytest_ductaflow.record import CLI_OUTPUT_NAME, Record, RunDirectory, now, runs_below
-from pytest_ductaflow.status import Status
+from pytest_ductaflow.status import Status, worst
 
 _SYMBOLS = {"green": "●", "orange": "▲", "red": "✖", "running": "◌"}
 
@@ -29,6 +29,7 @@ class _Row:
     flow: str = ""
     duration: float | None = None
     warnings: list[str] = field(default_factory=list)
+    warning_count: int = 0
     error: str = ""
     traceback: str = ""
     config: str = ""
@@ -65,9 +66,10 @@ def generate_status_report(
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("pytest_ductaflow.report", ""), autoescape=True, trim_blocks=True
     )
-    return environment.get_template("status.html.j2").render(
+    page = environment.get_template("status.html.j2").render(
         rows=rows, counts=Counter(row.light for row in rows), symbols=_SYMBOLS, generated=now()
     )
+    return page.encode("utf-8", "replace").decode()  # a message may hold a lone surrogate
 
 
 def _rows(root: Path) -> list[_Row]:
@@ -98,6 +100,7 @@ def _row(path: Path, record: Record | RecordError, root: Path) -> _Row:
         flow=record.flow,
         duration=record.duration,
         warnings=[str(warning["text"]) for warning in record.warnings[:100]],
+        warning_count=len(record.warnings),
         error=describe_error(error) if error else "",
         traceback="" if error.get("run") else str(error.get("traceback", "")),  # its flow's row has it
         config=strict_json.dumps(strict_json.redact(record.config)),
@@ -107,9 +110,14 @@ def _row(path: Path, record: Record | RecordError, root: Path) -> _Row:
 
 
 def _result_row(result: Mapping[str, Any], rows: list[_Row]) -> _Row:
+    """The row of a conductor's result; of several runs of one name the worst. A stated failure stays one."""
     name = str(result.get("scenario", result.get("instance", "")))
-    for row in rows:
-        if row.name == name:
-            return row
-    stated = str(result.get("error") or "no record of this run was found")
-    return _Row(name, Status.ERROR, "", error=stated)
+    found = [row for row in rows if row.name == name]
+    if not found:
+        stated = str(result.get("error") or "no record of this run was found")
+        return _Row(name, Status.ERROR, "", error=stated)
+    overall = worst([row.status for row in found])
+    row = next(row for row in found if row.status is overall)
+    if result.get("status") in ("failed", "error") and not row.status.is_red:
+        return replace(row, status=Status.ERROR, error=str(result.get("error") or "failed"))
+    return row

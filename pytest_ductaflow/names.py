@@ -1,0 +1,41 @@
+"""Names of instances and steps: directory names on every platform, and parts of test ids."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from typing import Final
+
+#: In characters.
+MAX_LENGTH: Final = 100
+
+_NAME: Final = re.compile(r"(?!_)\w[\w.-]*")
+_OTHER: Final = re.compile(r"[^\w.-]")
+_WINDOWS_DEVICES: Final = frozenset(
+    ["con", "prn", "aux", "nul"] + [f"{port}{digit}" for port in ("com", "lpt") for digit in "0123456789¹²³"]
+)
+
+
+def check_name(name: str) -> str | None:
+    """Why this cannot be a name, or ``None`` if it can."""
+    if len(name) > MAX_LENGTH:
+        return f"has {len(name)} characters, at most {MAX_LENGTH} are allowed"
+    if not _NAME.fullmatch(name):
+        return "must be letters, digits, `_`, `.` and `-`, and start with a letter or digit"
+    if unicodedata.normalize("NFC", name) != name:
+        return "is not in Unicode normalization form NFC"
+    if name.split(".")[0].casefold() in _WINDOWS_DEVICES:
+        return "is a device name on Windows"
+    if name.endswith("."):
+        return "must not end with a dot"
+    return None
+
+
+def label_text(text: str) -> str:
+    """A label as part of a name: every character that names do not have becomes ``_``."""
+    return _OTHER.sub("_", unicodedata.normalize("NFC", text))
+
+
+def default_name(stem: str) -> str:
+    """A name from the stem of a file."""
+    return label_text(stem).lstrip("_.-") or "instance"
