@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-
 from typing import TYPE_CHECKING
 
 import pytest
@@ -226,7 +225,7 @@ def test_an_item_says_where_it_stands_and_has_no_callspec(
     project.flow("fit")
     project.instance("alone", flow="flows/fit.py")
     path = project.instance("fit", scenarios=[{"x": 1}, {"x": 2}])
-    items, _ = pytester.inline_genitems("instances")
+    items, _ = pytester.inline_genitems("-p", "no:hypothesispytest", "instances")
     assert [type(item) for item in items] == [InstanceItem] * 3
     alone, first, second = (item.reportinfo() for item in items if isinstance(item, pytest.Item))
     assert alone == (project.root / "instances/alone.json", 0, "alone")
@@ -253,7 +252,9 @@ print(sorted(heavy & set(sys.modules)))
 def test_a_run_without_instances_loads_nothing_of_jupyter(project: Project) -> None:
     project.write(
         "test_plain.py",
-        'import sys\ndef test_plain():\n    heavy = {"pandas", "papermill", "nbformat", "pytest_ductaflow.items"}\n'
+        "import sys\n"
+        "def test_plain():\n"
+        "    heavy = {'pandas', 'papermill', 'nbformat', 'pytest_ductaflow.items'}\n"
         "    assert not heavy & set(sys.modules)\n",
     )
     project.run_apart().assert_outcomes(passed=1)
