@@ -208,7 +208,6 @@ def test_a_long_output_is_shown_by_head_and_tail_with_a_notice(path: Path) -> No
     )
 
 
-@pytest.mark.xfail(strict=True, reason="a character at the cut is shown as broken bytes")
 def test_an_excerpt_cuts_between_characters(path: Path) -> None:
     append(path, "é".encode() * 100)
     assert "\\x" not in excerpt(path, 10)

@@ -81,9 +81,6 @@ def test_a_file_that_cannot_be_a_flow_says_why(tmp_path: Path, text: str | bytes
     assert str(caught.value) == problem
 
 
-@pytest.mark.xfail(
-    strict=True, reason="the tag is looked for in any marker-like line, not in jupytext's code cells"
-)
 @pytest.mark.parametrize(
     "text",
     [
@@ -137,7 +134,6 @@ def test_the_header_names_the_kernel(text: str, name: str) -> None:
     assert flow._kernel_name(text + PARAMETERS) == name
 
 
-@pytest.mark.xfail(strict=True, reason="the header is read by a pattern, not as YAML")
 @pytest.mark.parametrize(
     ("text", "name"),
     [
@@ -155,7 +151,6 @@ def test_the_header_is_yaml(text: str, name: str) -> None:
     assert flow._kernel_name(text + PARAMETERS) == name
 
 
-@pytest.mark.xfail(strict=True, reason="the header's pattern backtracks exponentially over blank lines")
 @pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="the platform has no interval timer")
 def test_many_blank_lines_at_the_beginning_take_no_time(tmp_path: Path) -> None:
     def stop(*_: object) -> None:
@@ -242,17 +237,12 @@ def test_reading_a_file_that_is_no_flow_names_it(tmp_path: Path) -> None:
     assert str(caught.value) == f"{path}: {NO_PARAMETERS}"
 
 
-@pytest.mark.xfail(strict=True, reason="what jupytext raises about a header gets out as it is")
 def test_a_header_that_jupytext_refuses_is_a_flow_error(tmp_path: Path) -> None:
     with pytest.raises(FlowError, match=r"fit\.py"):
         read(tmp_path, header("# jupyter:\n#   kernelspec:\n#     name: python3\n") + PARAMETERS)
 
 
 # --- cell and line -------------------------------------------------------------------------------
-
-UNFOUND = pytest.mark.xfail(
-    strict=True, reason="a cell whose source differs from the file's lines is not found"
-)
 
 
 @pytest.mark.parametrize(
@@ -285,27 +275,17 @@ UNFOUND = pytest.mark.xfail(
         pytest.param(PARAMETERS + "# %%\nif x:\n\ty = 1   \n", [2, 4], id="tabs and trailing blanks"),
         pytest.param((PARAMETERS + "# %%\nx = 1\n").replace("\n", "\r\n"), [2, 4], id="Windows line ends"),
         pytest.param(PARAMETERS + "# %%\nx = (\n# %%\ny = 1\n", [2, 4, 6], id="syntax error"),
-        pytest.param(
-            PARAMETERS + "# %%\n# files = !ls\nprint(files)\n", [2, 4], marks=UNFOUND, id="assigned magic"
-        ),
-        pytest.param(PARAMETERS + "# %%\n# cd ..\nx = 1\n", [2, 4], marks=UNFOUND, id="shell command"),
-        pytest.param(
-            PARAMETERS + "# %%\n# !ls \\\n#   -l\nx = 1\n", [2, 4], marks=UNFOUND, id="magic over two lines"
-        ),
+        pytest.param(PARAMETERS + "# %%\n# files = !ls\nprint(files)\n", [2, 4], id="assigned magic"),
+        pytest.param(PARAMETERS + "# %%\n# cd ..\nx = 1\n", [2, 4], id="shell command"),
+        pytest.param(PARAMETERS + "# %%\n# !ls \\\n#   -l\nx = 1\n", [2, 4], id="magic over two lines"),
         pytest.param(
             PARAMETERS + '# %% [markdown]\n"""\nx = 1\n"""\n# %%\nx = 1\n',
             [2, None, 8],
-            marks=pytest.mark.xfail(
-                strict=True, reason="the markdown cell's text is taken for the code cell"
-            ),
             id="markdown in a string",
         ),
         pytest.param(
             PARAMETERS + "# %% [markdown]\n# note\n# %%\n# note\n",
             [2, None, 6],
-            marks=pytest.mark.xfail(
-                strict=True, reason="the markdown cell's text is taken for the code cell"
-            ),
             id="a comment like the markdown before",
         ),
     ],
@@ -316,11 +296,10 @@ def test_each_cell_has_the_line_it_starts_at(tmp_path: Path, text: str, lines: l
     assert len(found.lines) == len(found.notebook.cells)
 
 
-@pytest.mark.xfail(strict=True, reason="str.splitlines ends lines where editors and Python do not")
 def test_lines_are_counted_as_editors_count_them(tmp_path: Path) -> None:
     assert read(tmp_path, PARAMETERS + "# %%\n\x0c\nx = 1\n# %%\ny = 1\n").lines[-1] == 7
 
 
-def test_a_cell_that_is_nowhere_has_no_line_and_the_next_is_found() -> None:
+def test_if_jupytext_sees_other_cells_no_cell_has_a_line() -> None:
     cells = [SimpleNamespace(cell_type="code", source=source) for source in ("a = 1", "elsewhere()", "b = 1")]
-    assert flow._cell_lines(cells, ["# %%", "a = 1", "# %%", "b = 1"]) == (2, None, 4)
+    assert flow._cell_lines(cells, ["# %%", "a = 1", "# %%", "b = 1"]) == (None, None, None)

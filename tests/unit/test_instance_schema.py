@@ -185,7 +185,7 @@ def test_a_good_document_is_accepted_by_both(furnished: Project, document: dict)
         ),
         *(
             pytest.param({**FLOW, "timeout": value}, id=f"timeout {value!r}")
-            for value in (0, -1, True, "60", None)
+            for value in (0, -1, True, "60", None, 1e10)
         ),
         *(
             pytest.param({**FLOW, "inputs": value}, id=f"inputs {value!r}")

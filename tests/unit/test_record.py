@@ -85,9 +85,6 @@ def test_a_file_is_no_run_directory(tmp_path: Path) -> None:
         module.make_directory(tmp_path / "a")
 
 
-@pytest.mark.xfail(
-    strict=True, raises=NotADirectoryError, reason="only the last part of the path is expected to be a file"
-)
 def test_a_file_on_the_way_to_a_run_directory_is_named(tmp_path: Path) -> None:
     (tmp_path / "fit").touch()
     with pytest.raises(RecordError, match=r"fit"):
@@ -227,9 +224,6 @@ def test_a_record_that_cannot_be_trusted_is_an_error_that_names_it(
     assert problem in str(caught.value)
 
 
-@pytest.mark.xfail(
-    strict=True, reason="the types of a record's values are not looked at: readers crash later"
-)
 @pytest.mark.parametrize(
     "tampered",
     [
@@ -338,7 +332,7 @@ def test_the_flow_s_own_files_are_found_with_size_and_time(directory: RunDirecto
     write_record(directory.path, make())
     for name in (
         *directory.own_files,
-        ".run.json.0.tmp",
+        ".run.json.0123456789abcdef0123456789abcdef.tmp",
         "plot.png",
         ".hidden",
         "deep/er/data.csv",
@@ -353,7 +347,6 @@ def test_the_flow_s_own_files_are_found_with_size_and_time(directory: RunDirecto
     )
 
 
-@pytest.mark.xfail(strict=True, reason="any file called *.tmp is taken for one of ours")
 def test_a_flow_s_own_tmp_file_is_found(directory: RunDirectory) -> None:
     (directory.path / "data.tmp").touch()
     assert set(files_in(directory)) == {"data.tmp"}
@@ -579,7 +572,6 @@ def test_nested_runs_name_their_build(tmp_path: Path) -> None:
     assert parents == {"x": None, "one": "x", "two": "x", "deep": "two", "xy": None, "z": None}
 
 
-@pytest.mark.xfail(strict=True, reason="pandas makes it NaN where other rows have a text")
 def test_what_a_run_does_not_have_is_none_beside_others_that_have_it(tmp_path: Path) -> None:
     run(tmp_path / "all", node_id="i.json::all")
     run(tmp_path / "all/runs/x", status="error", error={"type": "E", "message": "m"})
@@ -603,14 +595,13 @@ def test_a_config_key_called_like_a_column_is_prefixed(tmp_path: Path) -> None:
     assert (row["config.status"], row["config.duration"], row["config.flow"]) == ("mine", 9, "f")
 
 
-@pytest.mark.xfail(strict=True, reason="the later of two equal column names wins")
 @pytest.mark.parametrize(
     "config", [{"status": 1, "config": {"status": 2}}, {"a": {"b": 1}, "a.b": 2}], ids=["prefix", "dots"]
 )
 def test_config_keys_that_look_alike_are_all_kept(tmp_path: Path, config: dict) -> None:
     run(tmp_path / "a", config=config)
     row = load_runs(tmp_path).iloc[0]
-    assert {1, 2} <= {value for value in row if isinstance(value, int)}
+    assert {1, 2} <= {value for value in row if not isinstance(value, dict)}
 
 
 def test_the_time_is_utc_in_iso_format() -> None:

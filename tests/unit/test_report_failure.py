@@ -143,7 +143,6 @@ def test_a_place_that_is_not_there_any_more_has_no_source(root: Path, file: str,
             {"type": "KeyError", "message": "no such column:"},
             ["E   KeyError: no such column:"],
             id="a colon at the end",
-            marks=pytest.mark.xfail(strict=True, reason="a colon at the end of a message is cut off"),
         ),
     ],
 )

@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 from pytest_ductaflow.status import Status, WarningLine, WarningScanner, decode, is_warning, worst
 
 SIGN = "⚠️"
-FAST_PATH = "the fast path passes over lines whose colour codes stand within the word"
 
 
 def scan(*pieces: bytes) -> list[WarningLine]:
@@ -77,7 +76,6 @@ def test_a_line_is_not_orange(line: str) -> None:
             b"Warn\x1b[0ming: i\n",
             [(1, 0, "Warning: i")],
             id="colours within the word",
-            marks=pytest.mark.xfail(strict=True, reason=FAST_PATH),
         ),
         pytest.param(b"Warning: \xff\n", [(1, 0, "Warning: \\xff")], id="not UTF-8"),
         pytest.param(b"12345678warning:\n", [], id="too far right"),
@@ -146,7 +144,6 @@ PIECES = st.lists(
 ).map(b"".join)
 
 
-@pytest.mark.xfail(strict=True, reason=FAST_PATH)
 @given(PIECES, st.data())
 def test_output_in_any_pieces_gives_what_it_gives_at_once(output: bytes, data: st.DataObject) -> None:
     cuts = data.draw(st.lists(st.integers(0, len(output)), max_size=8).map(sorted))
