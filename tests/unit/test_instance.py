@@ -4,11 +4,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from pytest_ductaflow import instance as module
-from pytest_ductaflow.instance import Mark, check_name, label_text, lines_of, load_instances
+from pytest_ductaflow.instance import Mark, lines_of, load_instances
 
 from .conftest import PARAMETERS, Project
 
@@ -290,54 +288,6 @@ def test_only_an_empty_cell_of_a_csv_is_missing(project: Project) -> None:
 
 
 # --- names ---------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    "name", ["a", "A.b-c_1", "1", "ä", "日本", "x" * 100, "console", "a..b", "com10", "com"]
-)
-def test_a_good_name_has_nothing_against_it(name: str) -> None:
-    assert check_name(name) is None
-
-
-@pytest.mark.parametrize(
-    ("name", "problem"),
-    [
-        pytest.param("", "must be letters", id="empty"),
-        pytest.param("a/b", "must be letters", id="slash"),
-        pytest.param("a\\b", "must be letters", id="backslash"),
-        pytest.param("..", "must be letters", id="dot dot"),
-        pytest.param(".hidden", "start with a letter or digit", id="leading dot"),
-        pytest.param("-x", "start with a letter or digit", id="leading dash"),
-        pytest.param("_x", "start with a letter or digit", id="leading underscore"),
-        pytest.param("a\0b", "must be letters", id="NUL"),
-        pytest.param("a b", "must be letters", id="space"),
-        pytest.param("a\n", "must be letters", id="newline at the end"),
-        pytest.param("a:b", "must be letters", id="colon"),
-        pytest.param("<b>", "must be letters", id="HTML"),
-        pytest.param("a[1]", "must be letters", id="brackets"),
-        pytest.param("a.", "must not end with a dot", id="dot at the end"),
-        pytest.param("x" * 101, "has 101 characters, at most 100", id="too long"),
-        pytest.param("Zu\u0308rich", "must be letters", id="combining mark"),
-        pytest.param("\u212b", "not in Unicode normalization form NFC", id="not NFC"),
-        *(
-            pytest.param(n, "a device name on Windows", id=n)
-            for n in ("con", "NUL", "Aux.txt", "com1", "LPT9.a.b")
-        ),
-    ],
-)
-def test_a_bad_name_says_why(name: str, problem: str) -> None:
-    assert problem in (check_name(name) or "")
-
-
-@pytest.mark.parametrize("name", ["com¹", "LPT³"])
-def test_device_names_with_superscript_digits_are_refused(name: str) -> None:
-    assert "a device name on Windows" in (check_name(name) or "")
-
-
-@given(st.text(max_size=90))
-def test_any_label_becomes_part_of_a_good_name(text: str) -> None:
-    name = f"sweep-{label_text(text)}"
-    assert check_name(name) is None or name.endswith(".") or len(name) > 100
 
 
 def test_a_name_is_filled_from_labels_then_config(project: Project) -> None:
