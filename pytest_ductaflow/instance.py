@@ -503,7 +503,7 @@ def _table(text: str, root: Path) -> list[dict[str, Any]]:
     try:
         return read_table(_contained(text, root, ("scenarios",)))
     except ConfigError as error:
-        raise _Problem(("scenarios",), f"the table {text!r}: {error}") from None
+        raise _Problem(("scenarios",), f"{text}: {error}") from None
 
 
 # --- names, templates, references ----------------------------------------------------------------

@@ -44,11 +44,11 @@ def read_table(path: Path) -> list[dict[str, Any]]:
     except ImportError as error:
         raise ConfigError(f"needs another package: {error}") from None
     except pd.errors.EmptyDataError:
-        raise ConfigError("is empty") from None
+        raise ConfigError("the table is empty") from None
     except Exception as error:  # the readers raise many types; their text is what helps
         raise ConfigError(f"cannot be read as a table: {error}") from None
     if frame.empty:
-        raise ConfigError("is empty")
+        raise ConfigError("the table is empty")
     if len(set(map(str, headings))) < len(headings) or not all(isinstance(name, str) for name in headings):
         raise ConfigError(f"needs distinct text headings: {headings}")
     rows = records(frame)

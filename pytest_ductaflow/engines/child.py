@@ -119,16 +119,19 @@ def load_ipython_extension(shell: Any) -> None:
     """Set up a kernel for the run that its environment names."""
     if _context is None or _output is None:
         return
-    _keep_kernel_log_apart()
+    log = os.dup(2)
+    _keep_kernel_log_apart(log)
     _output.redirect(1, 2)
     sys.path[1:1] = [path for path in _context.python_path if path not in sys.path]
     _Cells(shell, _context)
     shell.ask_exit = _stop_early
+    # The driver ends what the flow left running; ipykernel would wait for it, zombies included.
+    shell.kernel._process_children = list
     if _context.lifeline is not None:
         watcher = threading.Thread(target=_watch, args=(_context.lifeline,), name="ductaflow-lifeline")
         watcher.daemon = True
         watcher.start()
-    atexit.register(_finished, os.getpid())
+    atexit.register(_finished, os.getpid(), log)
     _context.report("ready", pid=os.getpid())
 
 
@@ -229,14 +232,14 @@ def _trim(trace: traceback.TracebackException, flow: str) -> None:
         seen = following
 
 
-def _keep_kernel_log_apart() -> None:
+def _keep_kernel_log_apart(log: int) -> None:
     """What ipykernel logs about itself goes where its start-up messages go, not among the flow's lines."""
     from ipykernel.kernelapp import IPKernelApp
 
-    log = open(os.dup(2), "w", encoding="utf-8", errors="backslashreplace")  # noqa: SIM115 # for its life
+    stream = open(log, "w", encoding="utf-8", errors="backslashreplace")  # noqa: SIM115 # for its life
     for handler in IPKernelApp.instance().log.handlers:
         if isinstance(handler, logging.StreamHandler):
-            handler.setStream(log)
+            handler.setStream(stream)
 
 
 def _stop_early() -> None:
@@ -244,9 +247,12 @@ def _stop_early() -> None:
     raise SystemExit
 
 
-def _finished(pid: int) -> None:
+def _finished(pid: int, log: int) -> None:
+    """The flow's own exit handlers have run: what is printed from here on is the kernel's end, not the flow's."""
     if _context is not None and os.getpid() == pid:
         _context.report("finished")
+        os.dup2(log, 1)
+        os.dup2(log, 2)
 
 
 def _watch(lifeline: int) -> None:

@@ -117,9 +117,10 @@ class PapermillRun:
         status = self._process.poll() if self._process is not None else None
         said = {event["event"] for event in outcome.events}
         raised = [event for event in outcome.events if event["event"] == "error"]
-        if isinstance(problem, (papermill.PapermillExecutionError, CellExecutionError)) or (
-            problem is None and outcome.done < outcome.total
-        ):
+        if isinstance(problem, papermill.PapermillExecutionError) and outcome.done == outcome.total:
+            problem = None  # a cell tagged raises-exception did
+        cell_failed = isinstance(problem, (papermill.PapermillExecutionError, CellExecutionError))
+        if cell_failed or (problem is None and outcome.done < outcome.total):
             outcome.error = _error_of(raised[-1] if raised else None, outcome)
             if outcome.error is None:
                 text = str(getattr(problem, "evalue", problem) or "a cell failed")
