@@ -1,4 +1,7 @@
+import contextlib
 import json
+import signal
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +16,27 @@ hypothesis.settings.register_profile("unit", database=None, deadline=None, deran
 hypothesis.settings.load_profile("unit")
 
 PARAMETERS = '# %% tags=["parameters"]\nconfig = {}\n'
+
+
+@contextlib.contextmanager
+def time_limit(seconds: float) -> Iterator[None]:
+    """For what would take hours if it went wrong: ``TimeoutError`` in the middle of it. POSIX only."""
+
+    def stop(*_: object) -> None:
+        raise TimeoutError
+
+    previous = signal.signal(signal.SIGALRM, stop)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, previous)
+
+
+needs_timer = pytest.mark.skipif(
+    not hasattr(signal, "setitimer"), reason="the platform has no interval timer"
+)
 
 
 class Project:

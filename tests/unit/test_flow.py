@@ -1,5 +1,4 @@
 import os
-import signal
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -9,7 +8,7 @@ import pytest
 from pytest_ductaflow import flow
 from pytest_ductaflow.errors import FlowError
 
-PARAMETERS = '# %% tags=["parameters"]\nconfig = {}\n'
+from .conftest import PARAMETERS, needs_timer, time_limit
 
 
 @pytest.fixture(autouse=True)
@@ -151,18 +150,10 @@ def test_the_header_is_yaml(text: str, name: str) -> None:
     assert flow._kernel_name(text + PARAMETERS) == name
 
 
-@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="the platform has no interval timer")
+@needs_timer
 def test_many_blank_lines_at_the_beginning_take_no_time(tmp_path: Path) -> None:
-    def stop(*_: object) -> None:
-        raise TimeoutError
-
-    previous = signal.signal(signal.SIGALRM, stop)
-    signal.setitimer(signal.ITIMER_REAL, 2)
-    try:
+    with time_limit(5):
         assert flow.check(write(tmp_path, "\n" * 100 + "import os\n" + PARAMETERS)) is None
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, previous)
 
 
 def test_an_unchanged_file_is_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,7 +8,7 @@ import pytest
 from pytest_ductaflow import instance as module
 from pytest_ductaflow.instance import Mark, lines_of, load_instances
 
-from .conftest import PARAMETERS, Project
+from .conftest import PARAMETERS, Project, needs_timer, time_limit
 
 FLOW = {"flow": "flows/fit.py"}
 
@@ -955,6 +955,14 @@ def outcome(project: Project, document: Any) -> str:
     except module.InstanceError as error:
         return error.problem
     return "read"
+
+
+@needs_timer
+@pytest.mark.xfail(strict=True, raises=TimeoutError, reason="templates of templates grow without a limit")
+def test_templates_that_double_each_other_are_refused_before_they_fill_the_memory(project: Project) -> None:
+    config = {f"k{n}": f"{{k{n + 1}}}{{k{n + 1}}}" for n in range(40)} | {"k40": "x"}
+    with time_limit(2):
+        assert "too long" in project.refused({**FLOW, "config": config}).problem
 
 
 @pytest.mark.parametrize("depth", [100, 450, 900, 100_000])

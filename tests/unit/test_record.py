@@ -303,6 +303,28 @@ def test_looking_for_a_lock_leaves_no_file(directory: RunDirectory) -> None:
     assert os.listdir(directory.path) == []
 
 
+@pytest.mark.xfail(strict=True, raises=RunBusy, reason="who looks for a lock holds it for a moment")
+def test_somebody_who_only_looks_never_makes_a_starting_run_busy(directory: RunDirectory) -> None:
+    write_record(directory.path, make(status="running"))
+    with lock(directory.path):
+        pass  # the lock's file is there, as after a run that died
+    done = threading.Event()
+
+    def look() -> None:
+        while not done.is_set():
+            read_record(directory.path)
+
+    thread = threading.Thread(target=look, daemon=True)
+    thread.start()
+    try:
+        for _ in range(100):
+            with lock(directory.path):
+                pass
+    finally:
+        done.set()
+        thread.join(30)
+
+
 def test_a_running_record_with_its_lock_held_is_running(directory: RunDirectory) -> None:
     write_record(directory.path, make(status="running"))
     with lock(directory.path):
