@@ -6,6 +6,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import filelock
 import pytest
 
 from pytest_ductaflow import record as module
@@ -304,25 +305,34 @@ def test_looking_for_a_lock_leaves_no_file(directory: RunDirectory) -> None:
 
 
 @pytest.mark.xfail(strict=True, raises=RunBusy, reason="who looks for a lock holds it for a moment")
-def test_somebody_who_only_looks_never_makes_a_starting_run_busy(directory: RunDirectory) -> None:
+def test_somebody_who_only_looks_does_not_make_a_starting_run_busy(
+    directory: RunDirectory, monkeypatch: pytest.MonkeyPatch
+) -> None:
     write_record(directory.path, make(status="running"))
     with lock(directory.path):
         pass  # the lock's file is there, as after a run that died
-    done = threading.Event()
+    looking = threading.Event()
+    real = filelock.FileLock.release
+
+    def slow_release(self: filelock.FileLock, *args: object, **options: object) -> None:
+        if threading.current_thread() is looker:
+            looking.set()
+            threading.Event().wait(0.1)  # nobody sets it: a look that takes its time
+        real(self, *args, **options)
 
     def look() -> None:
-        while not done.is_set():
-            read_record(directory.path)
+        read_record(directory.path)
+        looking.set()  # it may have looked without a lock
 
-    thread = threading.Thread(target=look, daemon=True)
-    thread.start()
+    monkeypatch.setattr(filelock.FileLock, "release", slow_release)
+    looker = threading.Thread(target=look, daemon=True)
+    looker.start()
+    assert looking.wait(30)
     try:
-        for _ in range(100):
-            with lock(directory.path):
-                pass
+        with lock(directory.path):
+            pass
     finally:
-        done.set()
-        thread.join(30)
+        looker.join(30)
 
 
 def test_a_running_record_with_its_lock_held_is_running(directory: RunDirectory) -> None:
