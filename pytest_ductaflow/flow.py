@@ -188,6 +188,8 @@ def _cell_lines(cells: list[Any], file_lines: list[str]) -> tuple[int | None, ..
     strings not counted; should the two disagree, no cell has a line rather than a wrong one.
     """
     starts = _stretches(file_lines)
+    if len(starts) == len(cells) - 1 and not cells[0].source.strip():
+        starts.insert(0, 1)  # blank lines at the beginning are a cell for jupytext
     if len(starts) != len(cells):
         return (None,) * len(cells)
     return tuple(

@@ -105,7 +105,8 @@ class InstanceItem(pytest.Item):
         lines, place = self.parent.lines, self.instance.place
         while place and place not in lines:
             place = place[:-1]
-        return self.path, lines.get(place, 1) - 1, self.name
+        # Not the bare name: pytest takes a name with a dot for Class.method and prints it as a::b.
+        return self.path, lines.get(place, 1) - 1, f"{self.name} ({self.instance.flow})"
 
     def setup(self) -> None:
         """Have what this instance needs executed first, and do not go on if it is red."""
