@@ -61,6 +61,8 @@ _REFUSED_MARKS: Final = frozenset(
 
 #: The longest timeout, in seconds: some thirty years.
 _LONGEST: Final = 1e9
+#: The longest text that a template may become, in characters.
+_LONGEST_TEXT: Final = 1_000_000
 _FIELD: Final = re.compile(r"\{\{|\}\}|\{([^{}]*)\}|[{}]")
 
 
@@ -246,7 +248,7 @@ def _expand(data: Any, file: Path, root: Path) -> list[Instance]:
             raise _Problem(place, f"the name {name!r} {same}: give labels or a `name`")
         try:
             if has_templates:
-                config = _fill(config, config, ("config",))
+                config = _fill(config, _Filler(config), ("config",))
             config, references = _resolve_references(config, root)
         except _Problem as problem:
             raise _placed(problem, variant, data) from None
@@ -518,7 +520,7 @@ def _namer(data: dict[str, Any], stem: str) -> Callable[[_Variant, dict[str, Any
             labels = {key: label_text(label) for key, label in variant.labels.items()}
             if variant.label is not None:
                 labels["label"] = label_text(variant.label)
-            name = _fill_text(template, {**config, **labels}, ("name",), label_text)
+            name = _Filler({**config, **labels}, label_text)(template, ("name",))
         elif variant.place == ():
             name = default
         else:
@@ -540,49 +542,58 @@ def _any_braces(value: Any) -> bool:
     return isinstance(value, list) and any(_any_braces(item) for item in value)
 
 
-def _fill(value: Any, config: Mapping[str, Any], path: KeyPath) -> Any:
+def _fill(value: Any, fill: Callable[[str, KeyPath], str], path: KeyPath) -> Any:
+    """A config value with its templates filled."""
     if isinstance(value, str):
-        return _fill_text(value, config, path) if _any_braces(value) else value
+        return fill(value, path) if _any_braces(value) else value
     if isinstance(value, dict):
-        return {key: _fill(item, config, (*path, key)) for key, item in value.items()}
+        return {key: _fill(item, fill, (*path, key)) for key, item in value.items()}
     if isinstance(value, list):
-        return [_fill(item, config, (*path, index)) for index, item in enumerate(value)]
+        return [_fill(item, fill, (*path, index)) for index, item in enumerate(value)]
     return value
 
 
-def _fill_text(
-    template: str,
-    values: Mapping[str, Any],
-    path: KeyPath,
-    convert: Callable[[str], str] = str,
-    within: tuple[str, ...] = (),
-) -> str:
-    """Fill ``{key}`` from ``values``; a value may be a template itself."""
+class _Filler:
+    """Fills ``{key}`` from values; a value may be a template itself, and is filled once."""
 
-    def replace(match: re.Match[str]) -> str:
-        text = match.group()
+    def __init__(self, values: Mapping[str, Any], convert: Callable[[str], str] = str) -> None:
+        self._values, self._convert = values, convert
+        self._filled: dict[str, str] = {}
+        self._within: list[str] = []
+
+    def __call__(self, template: str, path: KeyPath) -> str:
+        parts: list[str] = []
+        position = length = 0
+        for match in _FIELD.finditer(template):
+            parts += (template[position : match.start()], self._field(match, template, path))
+            position = match.end()
+            length += len(parts[-1])
+            if length > _LONGEST_TEXT:
+                raise _Problem(path, f"{template[:50]!r} becomes too long: over {_LONGEST_TEXT:,} characters")
+        return "".join((*parts, template[position:]))
+
+    def _field(self, match: re.Match[str], template: str, path: KeyPath) -> str:
+        text, key = match.group(), match[1]
         if text in ("{{", "}}"):
             return text[0]
-        key = match[1]
         if key is None:
             raise _Problem(path, f"a single {text!r} in {template!r}: write {text * 2!r} for the character")
-        if key not in values:
-            plain = (
-                "" if not re.search(r"[.\[\]!:]", key) else ": plain keys only, no attribute, index or format"
-            )
-            raise _Problem(
-                path, f"{text} in {template!r}{plain or f': no such key in the config{_near(key, values)}'}"
-            )
-        if key in within:
+        if key not in self._values:
+            plain = ": plain keys only, no attribute, index or format" if re.search(r"[.\[\]!:]", key) else ""
+            unknown = f": no such key in the config{_near(key, self._values)}"
+            raise _Problem(path, f"{text} in {template!r}{plain or unknown}")
+        if key in self._within:
             raise _Problem(path, f"{text} in {template!r} needs itself")
-        value = values[key]
+        value = self._values[key]
         if isinstance(value, (dict, list)):
             raise _Problem(path, f"{text} in {template!r} is {_kind(value)}, which is no part of a text")
-        if isinstance(value, str) and _any_braces(value):
-            value = _fill_text(value, values, path, within=(*within, key))
-        return convert(str(value))
-
-    return _FIELD.sub(replace, template)
+        if key not in self._filled:
+            if isinstance(value, str) and _any_braces(value):
+                self._within.append(key)
+                value = self(value, path)
+                self._within.pop()
+            self._filled[key] = self._convert(str(value))
+        return self._filled[key]
 
 
 def _escape(value: Any) -> Any:

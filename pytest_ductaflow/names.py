@@ -8,6 +8,7 @@ from typing import Final
 
 #: In characters.
 MAX_LENGTH: Final = 100
+_MAX_BYTES: Final = 255
 
 _NAME: Final = re.compile(r"(?!_)\w[\w.-]*")
 _OTHER: Final = re.compile(r"[^\w.-]")
@@ -20,6 +21,8 @@ def check_name(name: str) -> str | None:
     """Why this cannot be a name, or ``None`` if it can."""
     if len(name) > MAX_LENGTH:
         return f"has {len(name)} characters, at most {MAX_LENGTH} are allowed"
+    if len(name.encode()) > _MAX_BYTES:
+        return f"has {len(name.encode())} bytes in UTF-8, file systems allow {_MAX_BYTES}"
     if not _NAME.fullmatch(name):
         return "must be letters, digits, `_`, `.` and `-`, and start with a letter or digit"
     if unicodedata.normalize("NFC", name) != name:

@@ -223,17 +223,18 @@ def _check_types(record: Record) -> None:
 
 
 @contextlib.contextmanager
-def lock(directory: Path, *, wait: bool = False) -> Iterator[None]:
+def lock(directory: Path, *, wait: bool = False, patience: float = 1.0) -> Iterator[None]:
     """Hold the run directory's lock. The operating system releases it when the process ends.
 
     :param wait: wait for another process that executes there, instead of refusing.
+    :param patience: seconds to wait otherwise: somebody may only be looking.
     :raises RunBusy: if another process (or thread) holds it.
     """
     import filelock  # at the point of use: flows import this package too
 
-    held = filelock.FileLock(directory / _LOCK_NAME, timeout=-1 if wait else 0, is_singleton=False)
+    held = filelock.FileLock(directory / _LOCK_NAME, is_singleton=False)
     try:
-        held.acquire()
+        held.acquire(timeout=-1 if wait else patience, poll_interval=0.01)
     except filelock.Timeout:
         raise RunBusy(f"another process is executing in {directory}") from None
     try:
@@ -247,7 +248,7 @@ def is_locked(directory: Path) -> bool:
     if not (directory / _LOCK_NAME).exists():
         return False
     try:
-        with lock(directory):
+        with lock(directory, patience=0.05):
             return False
     except (RunBusy, OSError):
         return True

@@ -248,7 +248,7 @@ def _stop_early() -> None:
 
 
 def _finished(pid: int, log: int) -> None:
-    """The flow's own exit handlers have run: what is printed from here on is the kernel's end, not the flow's."""
+    """The flow's exit handlers have run: what is printed from here on is not the flow's."""
     if _context is not None and os.getpid() == pid:
         _context.report("finished")
         os.dup2(log, 1)

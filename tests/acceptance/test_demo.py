@@ -36,7 +36,9 @@ def test_the_ci_instance_passes_and_leaves_everything_behind(demo: Path, run_pyt
     assert list(directory.glob("runs/*/delays.png"))
 
 
-def test_the_twelve_scenarios_and_their_comparison_are_collected_in_order(demo: Path, run_pytest: Run) -> None:
+def test_the_twelve_scenarios_and_their_comparison_are_collected_in_order(
+    demo: Path, run_pytest: Run
+) -> None:
     result = run_pytest("instances", "--collect-only", "-q")
     ids = [line for line in result.stdout.splitlines() if "::" in line]
     assert len(ids) == 14

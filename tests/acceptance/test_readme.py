@@ -34,7 +34,9 @@ def first_project(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_the_first_flow_gives_what_the_readme_shows(first_project: Path, run_pytest: Run, python: Run) -> None:
+def test_the_first_flow_gives_what_the_readme_shows(
+    first_project: Path, run_pytest: Run, python: Run
+) -> None:
     text = section("Your first flow")
     result = run_pytest("instances/", "-v")
     assert result.returncode == 0, result.stdout

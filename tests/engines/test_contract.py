@@ -32,7 +32,7 @@ def test_output_of_python_subprocesses_and_c_arrives_in_order_in_file_and_notebo
         "print('six', end='')",
     )
     assert result.printed == b"one\ntwo\nthree\nfour\nfive\nsix"
-    assert sorted(result.streams.split()) == sorted("one two three four five six".split())
+    assert sorted(result.streams.split()) == sorted(["one", "two", "three", "four", "five", "six"])
     assert result.status == "success"
 
 

@@ -304,7 +304,6 @@ def test_looking_for_a_lock_leaves_no_file(directory: RunDirectory) -> None:
     assert os.listdir(directory.path) == []
 
 
-@pytest.mark.xfail(strict=True, raises=RunBusy, reason="who looks for a lock holds it for a moment")
 def test_somebody_who_only_looks_does_not_make_a_starting_run_busy(
     directory: RunDirectory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
