@@ -228,9 +228,9 @@ def test_an_item_says_where_it_stands_and_has_no_callspec(
     items, _ = pytester.inline_genitems("-p", "no:hypothesispytest", "instances")
     assert [type(item) for item in items] == [InstanceItem] * 3
     alone, first, second = (item.reportinfo() for item in items if isinstance(item, pytest.Item))
-    assert alone == (project.root / "instances/alone.json", 0, "alone")
-    assert first == (path, 3, "fit-1")
-    assert second == (path, 6, "fit-2")
+    assert alone == (project.root / "instances/alone.json", 0, "alone (flows/fit.py)")
+    assert first == (path, 3, "fit-1 (flows/fit.py)")
+    assert second == (path, 6, "fit-2 (flows/fit.py)")
     assert {type(line) for _, line, _ in (alone, first, second)} == {int}
     assert not any(hasattr(item, "callspec") for item in items)
 

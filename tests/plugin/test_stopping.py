@@ -1,0 +1,146 @@
+"""Ctrl-C and sudden death: nothing is left running, and the record says what happened."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import psutil
+import pytest
+
+from pytest_ductaflow.record import read_record
+
+if TYPE_CHECKING:
+    from tests.conftest import Project
+
+pytestmark = pytest.mark.skipif(os.name != "posix", reason="signals to process groups")
+
+SLEEPER = """
+import subprocess, sys, time
+child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+print("sleeping", flush=True)
+time.sleep(600)
+"""
+
+
+def wait_until(condition: Callable[[], bool], seconds: float) -> float | None:
+    """The seconds until a condition holds, or ``None`` if it does not in time."""
+    started = time.monotonic()
+    while not condition():
+        if time.monotonic() - started > seconds:
+            return None
+        time.sleep(0.02)  # between two looks
+    return time.monotonic() - started
+
+
+def processes_in(directory: Path) -> list[psutil.Process]:
+    """The living processes other than this one that work in a directory."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if process.pid == os.getpid() or process.status() == psutil.STATUS_ZOMBIE:
+                continue
+            if Path(process.cwd()).is_relative_to(directory):
+                found.append(process)
+        except psutil.Error:
+            continue
+    return found
+
+
+class Sleeping:
+    """A pytest whose only instance sleeps."""
+
+    def __init__(self, project: Project, *arguments: str) -> None:
+        project.flow("sleeper", SLEEPER)
+        project.instance("sleeper")
+        self.project = project
+        self.directory = project.root / "runs/sleeper/sleeper"
+        self.output = self.directory / "sleeper_execution_output.txt"
+        self.printed = project.root / "printed.txt"
+        with open(self.printed, "wb") as printed:
+            self.pytest = subprocess.Popen(
+                [sys.executable, "-m", "pytest", "-p", "no:hypothesispytest", "instances", *arguments],
+                cwd=project.root,
+                env=project.environment(),
+                stdout=printed,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        running = wait_until(self.is_running, 60)
+        assert running is not None, self.printed.read_text()
+        assert len(processes_in(self.directory)) == 2  # the kernel and what the flow started
+
+    def is_running(self) -> bool:
+        assert self.pytest.poll() is None, self.printed.read_text()
+        if not self.output.exists() or "sleeping" not in self.output.read_text():
+            return False
+        return self.project.record("sleeper/sleeper")["status"] == "running"
+
+    def end(self) -> None:
+        """Leave nothing behind, also if a test failed."""
+        for process in processes_in(self.project.root):
+            process.kill()
+        if self.pytest.poll() is None:
+            self.pytest.kill()
+        self.pytest.wait(10)
+
+
+@pytest.fixture
+def start(project: Project) -> Iterator[Callable[..., Sleeping]]:
+    started: list[Sleeping] = []
+
+    def start(*arguments: str) -> Sleeping:
+        started.append(Sleeping(project, *arguments))
+        return started[0]
+
+    yield start
+    for sleeping in started:
+        sleeping.end()
+
+
+def test_ctrl_c_stops_at_once_and_leaves_no_process(start: Callable[..., Sleeping]) -> None:
+    sleeping = start()
+    os.killpg(sleeping.pytest.pid, signal.SIGINT)
+    assert sleeping.pytest.wait(5) == pytest.ExitCode.INTERRUPTED
+    assert processes_in(sleeping.directory) == []
+    record = sleeping.project.record("sleeper/sleeper")
+    assert (record["status"], record["error"]["type"]) == ("interrupted", "KeyboardInterrupt")
+    assert "KeyboardInterrupt" in sleeping.printed.read_text()
+
+
+def test_ctrl_c_stops_xdists_workers_too(start: Callable[..., Sleeping]) -> None:
+    sleeping = start("-n", "2")
+    os.killpg(sleeping.pytest.pid, signal.SIGINT)
+    assert sleeping.pytest.wait(10) == pytest.ExitCode.INTERRUPTED
+    assert wait_until(lambda: not processes_in(sleeping.project.root), 3) is not None
+    assert read_record(sleeping.directory).status == "interrupted"
+
+
+@pytest.mark.parametrize("parallel", [(), ("-n", "2")], ids=["serial", "xdist"])
+def test_a_killed_pytest_leaves_no_process(start: Callable[..., Sleeping], parallel: tuple[str]) -> None:
+    sleeping = start(*parallel)
+    sleeping.pytest.kill()
+    sleeping.pytest.wait(5)
+    assert wait_until(lambda: not processes_in(sleeping.project.root), 3) is not None
+    assert read_record(sleeping.directory).status == "interrupted"
+
+
+def test_a_killed_kernel_is_red_and_the_next_instance_runs(project: Project) -> None:
+    project.flow(
+        "dies", "import os, signal\nprint('last words', flush=True)\nos.kill(os.getpid(), signal.SIGKILL)"
+    )
+    project.flow("next", "print('alive')")
+    project.instance("dies")
+    project.instance("next")
+    result = project.run("instances")
+    result.assert_outcomes(passed=1, failed=1)
+    result.stdout.fnmatch_lines(
+        ["E   DeadKernel: the kernel died of SIGKILL", "last words", "FAILED*flows/dies.py:5: DeadKernel: *"]
+    )
+    assert project.record("dies/dies")["status"] == "error"
