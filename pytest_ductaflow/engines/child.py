@@ -21,6 +21,7 @@ import signal
 import sys
 import threading
 import traceback
+import warnings
 from collections import deque
 from typing import Any, Final
 
@@ -121,6 +122,7 @@ def load_ipython_extension(shell: Any) -> None:
         return
     log = os.dup(2)
     _keep_kernel_log_apart(log)
+    warnings.filterwarnings("ignore", module=r"(ipykernel|jupyter_client|tornado|traitlets|zmq)(\.|$)")
     _output.redirect(1, 2)
     sys.path[1:1] = [path for path in _context.python_path if path not in sys.path]
     _Cells(shell, _context)

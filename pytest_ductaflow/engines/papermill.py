@@ -25,6 +25,7 @@ import papermill
 import psutil
 from jupyter_client.kernelspec import KernelSpec, KernelSpecManager
 from jupyter_client.manager import AsyncKernelManager
+from jupyter_core.utils import ensure_event_loop
 from nbclient.exceptions import CellExecutionError, DeadKernelError
 from papermill.clientwrap import PapermillNotebookClient
 from papermill.engines import Engine, NotebookExecutionManager, papermill_engines
@@ -91,6 +92,8 @@ class PapermillRun:
         finally:
             with contextlib.suppress(Exception):
                 self._tidy()
+            with contextlib.suppress(Exception):
+                ensure_event_loop().close()  # this thread's, which nbclient made
             self.done.set()
 
     def _execute(self) -> None:

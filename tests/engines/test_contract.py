@@ -140,6 +140,25 @@ def test_a_timeout_ends_the_run_with_all_it_started(run: Run, hang: str) -> None
     assert 3 <= (result.record.duration or 0) < 10
 
 
+def test_what_python_warns_about_the_kernel_is_not_the_flow_s_output(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHONWARNINGS", "default")
+    result = run("import warnings\nprint('one')\nwarnings.warn('mine')", "print('two')")
+    assert result.printed.startswith(b"one\n")
+    assert b"UserWarning: mine" in result.printed
+    assert result.printed.endswith(b"two\n")
+
+
+def test_runs_leave_no_descriptor_thread_or_process_behind(run: Run) -> None:
+    run("print(1)")
+    process = psutil.Process()
+    before = (process.num_fds(), process.num_threads(), len(process.children(recursive=True)))
+    for _ in range(3):
+        run("print(1)")
+    assert (process.num_fds(), process.num_threads(), len(process.children(recursive=True))) == before
+
+
 def test_what_a_flow_leaves_running_does_not_outlive_it(run: Run) -> None:
     result = run("import subprocess; subprocess.Popen(['sleep', '1000'])")
     assert result.status == "success"
