@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import gc
 import importlib
 import json
 import os
@@ -85,10 +84,7 @@ class Project:
         """Run pytest in this process: the fast way."""
         assert self._pytester is not None, "a shared project runs pytest apart"
         with _fresh_warning_filters():
-            result = self._pytester.runpytest_inprocess(*_PLUGINS, *arguments)
-            if (self.root / "runs").exists():
-                gc.collect()  # what the run left to be closed must not warn under our filters
-        return result
+            return self._pytester.runpytest_inprocess(*_PLUGINS, *arguments)
 
     def run_apart(self, *arguments: str, timeout: float = 120) -> pytest.RunResult:
         """Run pytest in a process of its own: needed by xdist, and to run once for several tests."""

@@ -139,7 +139,6 @@ def test_a_filter_by_message_chooses_which_lines_fail(orange: Project) -> None:
     orange.run("instances").assert_outcomes(failed=1)
 
 
-@pytest.mark.xfail(strict=True, reason="an asyncio event loop of the engine's thread is never closed")
 def test_a_green_run_is_green_where_every_warning_is_an_error(project: Project) -> None:
     project.flow("fit")
     project.instance("fit")
