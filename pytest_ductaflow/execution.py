@@ -78,16 +78,20 @@ def execute(
     *,
     echo: Callable[[str], None] | None = None,
     wanted: Callable[[], bool] | None = None,
+    done: Callable[[], Record | None] | None = None,
 ) -> Record:
     """Execute a request and return its finished record; a red run is a record, not an exception.
 
     :param echo: called with the run's output as it is printed.
+    :param done: asked once the directory is ours; a record that it gives is taken instead of a run.
     :param wanted: asked now and then; when it says no, the run is stopped as by Ctrl-C.
     :raises RunBusy: if the directory is in use. :raises FlowError, ConfigError: if there is nothing to run.
     :raises KeyboardInterrupt: after the run was stopped and recorded as interrupted.
     """
     run = Run(request)
     with record.lock(run.directory.path):
+        if done is not None and (found := done()) is not None:
+            return found
         run.begin()
         try:
             reader = OutputReader(run.directory.output)
@@ -118,7 +122,7 @@ def prepare(request: Request) -> RunDirectory:
 def refuse(request: Request, reason: str) -> Record:
     """Record that a request was not executed, so that no older record passes for it: red."""
     run = Run(request)
-    with record.lock(run.directory.path):
+    with record.lock(run.directory.path, wait=True):
         run.begin()
         run.end({"type": "NotRun", "message": reason})
     return run.record

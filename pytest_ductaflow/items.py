@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import functools
 import os
 import sys
@@ -28,6 +27,7 @@ from pytest_ductaflow.execution import Request
 from pytest_ductaflow.instance import Instance, Mark, lines_of, load_instances
 from pytest_ductaflow.record import Record, RunDirectory, lock, read_record
 from pytest_ductaflow.report import failure
+from pytest_ductaflow.representation import represent
 from pytest_ductaflow.session import SESSION
 
 #: More warning lines of one run than this are summarised.
@@ -112,21 +112,33 @@ class InstanceItem(pytest.Item):
         """Have what this instance needs executed first, and do not go on if it is red."""
         if self.ductaflow.no_execute:
             return
+        reason = self._refused()
+        if reason is not None:
+            pytest.fail(reason, pytrace=False)
+
+    def _refused(self) -> str | None:
+        """Have what is needed executed; if some of it is red, record that this is not run, and say why."""
         for needed in self.ductaflow.needed(self):
             record = needed.ensure()
             if record is not None and record.light.is_red:
                 reason = f"needs {needed.nodeid}, which failed"
-                self._tell(execution.refuse(self.request(), reason))
-                pytest.fail(reason, pytrace=False)
+                refused = self.ductaflow.peek(self)
+                if refused is None:
+                    refused = execution.refuse(self.request(), reason)
+                    self.ductaflow.keep(self, refused)
+                self._tell(refused)
+                return reason
+        return None
 
     def runtest(self) -> None:
         """Execute the instance (or take the run that this session already made of it)."""
         if self.ductaflow.no_execute:
             prepared = execution.prepare(self.request())
             pytest.skip(f"prepared, not executed: {os.path.relpath(prepared.path, self.ductaflow.root)}")
-        record = self.ductaflow.take(self)
+        again = self.ductaflow.had_turn(self)  # a rerun is a new run
+        record = None if again else self.ductaflow.peek(self)
         if record is None:
-            record = self.execute()
+            record = self._execute(again=again)
         else:
             self.earlier = record.duration
         self._tell(record)
@@ -154,21 +166,21 @@ class InstanceItem(pytest.Item):
         """The record of this session's run, executing it if nobody has; ``None`` if it is not to be run."""
         if self.get_closest_marker("skip") or self.get_closest_marker("skipif"):
             return None
-        return self.ductaflow.peek(self) or self.execute()
+        found = self.ductaflow.peek(self)
+        if found is None and self._refused() is None:
+            return self._execute(again=False)
+        return found or self.ductaflow.peek(self)
 
-    def execute(self) -> Record:
-        """Execute the instance; in another process of this session it may be running already."""
+    def _execute(self, *, again: bool) -> Record:
+        """Execute the instance. Another process of this session may be about to, or have just done so."""
         echo = _show if self.config.getoption("capture") == "no" else None
+        done = None if again else functools.partial(self.ductaflow.peek, self)
         while True:
             try:
-                record = execution.execute(self.request(), echo=echo, wanted=self.ductaflow.wanted)
+                record = execution.execute(self.request(), echo=echo, wanted=self.ductaflow.wanted, done=done)
             except RunBusy:
                 with lock(self.run_directory, wait=True):
-                    pass
-                found = self.ductaflow.peek(self)
-                if found is None:
                     continue
-                record = found
             self.ductaflow.keep(self, record)
             return record
 
@@ -214,43 +226,16 @@ class InstanceItem(pytest.Item):
         return super().repr_failure(excinfo, *args, **options)
 
     def _repr_run(self, excinfo: pytest.ExceptionInfo[BaseException], error: dict[str, Any]) -> Any:
-        """pytest's own representation objects, filled with the flow's frames: they survive xdist."""
-        root = self.ductaflow.root
-        shown = excinfo.getrepr(style="long")
-        crash, trace = shown.reprcrash, shown.reprtraceback
-        assert crash is not None
-        template: Any = trace.reprentries[-1]
-        places = failure.frames(error, root)
-        entries = []
-        for frame in places:
-            entry = copy.copy(template)
-            entry.lines = list(frame.source)
-            entry.reprfuncargs = entry.reprlocals = None
-            entry.reprfileloc = copy.copy(crash)
-            entry.reprfileloc.path, entry.reprfileloc.lineno = frame.file, frame.line
-            entry.reprfileloc.message = (
-                f"in {frame.function}" if frame is not places[-1] else str(error.get("type"))
-            )
-            entries.append(entry)
-        if entries:
-            entries[-1].lines += failure.error_lines(error)
-        else:
-            entry = copy.copy(template)
-            entry.lines, entry.reprfuncargs, entry.reprlocals = failure.error_lines(error), None, None
-            entry.reprfileloc = None
-            entries = [entry]
-        trace.reprentries = entries
-        trace.extraline = None
-        crash.path, crash.lineno = error.get("file") or self.instance.flow, error.get("line") or 1
-        crash.message = f"{describe_error({'file': self.instance.flow, **_known(error)})} ({self.nodeid})"
+        style = self.config.getoption("tbstyle")
         try:
             record = read_record(self.run_directory)
+            whole = style == "long"
+            below = failure.sections(record, self.run_directory, self.ductaflow.root, whole_traceback=whole)
         except RecordError:
-            return shown
-        whole = self.config.getoption("tbstyle") == "long"
-        for title, text in failure.sections(record, self.run_directory, root, whole_traceback=whole):
-            shown.addsection(title, text)
-        return shown
+            below = []
+        known = {key: value for key, value in error.items() if value is not None}
+        error = {"file": self.instance.flow, **known}
+        return represent(excinfo, error, below, style=style, place=self.nodeid, root=self.ductaflow.root)
 
     def _warn(self, record: Record) -> FlowWarning | None:
         """Issue the run's warning lines; return the first that a filter turned into an error."""
@@ -286,10 +271,6 @@ def _warnings_of(record: Record, directory: Path) -> Iterator[tuple[str, str]]:
 def _show(text: str) -> None:
     sys.stdout.write(text)
     sys.stdout.flush()
-
-
-def _known(error: dict[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in error.items() if value is not None}
 
 
 def _decorator(mark: Mark) -> pytest.MarkDecorator:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 _ENGINES: Final = ("papermill",)
 _IDENTIFIER: Final = pytest.StashKey[str]()
+_FILES: Final = pytest.StashKey[set[Path]]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -64,6 +65,9 @@ def pytest_configure(config: pytest.Config) -> None:
         raise pytest.UsageError(
             f"--ductaflow-timeout: {timeout!r} is not a number of seconds above 0"
         ) from None
+    for pattern in config.getini("ductaflow_instances"):
+        if not pattern or Path(pattern).is_absolute():
+            raise pytest.UsageError(f"ductaflow_instances: {pattern!r} is no pattern relative to the root")
     worker_input: dict[str, Any] | None = getattr(config, "workerinput", None)
     if worker_input is None:
         config.stash[_IDENTIFIER] = uuid.uuid4().hex
@@ -100,8 +104,9 @@ def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> InstanceFi
 def _is_instance_file(path: Path, parent: pytest.Collector) -> bool:
     if parent.session.isinitpath(path):
         return True
-    root = parent.config.rootpath
-    if not path.is_relative_to(root):
-        return False
-    relative = path.relative_to(root)
-    return any(relative.match(pattern) for pattern in parent.config.getini("ductaflow_instances"))
+    config = parent.config
+    if _FILES not in config.stash:
+        patterns = config.getini("ductaflow_instances")
+        found = (config.rootpath.glob(pattern) for pattern in patterns)
+        config.stash[_FILES] = {file for files in found for file in files}
+    return path in config.stash[_FILES]

@@ -41,6 +41,7 @@ class Reporting:
     def __init__(self, config: pytest.Config) -> None:
         self._config = config
         self._lights: dict[str, str] = {}
+        self._summarising = False
 
     def pytest_report_teststatus(self, report: Any) -> tuple[str, str, tuple[str, dict[str, bool]]] | None:
         """The light in the status word of verbose mode; expected failures keep pytest's words."""
@@ -50,8 +51,10 @@ class Reporting:
         if light is None or report.skipped:
             return None
         if report.failed and not light.is_red:  # a warning filter made orange an error
-            return "failed", "F", ("FAILED (orange)", {"red": True})
-        return _WORDS[Status.ERROR if light.is_red else light]
+            category, letter, word, markup = "failed", "F", f"FAILED ({light.light})", {"red": True}
+        else:
+            category, letter, (word, markup) = _WORDS[Status.ERROR if light.is_red else light]
+        return category, letter, (word.split()[0] if self._summarising else word, markup)
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Count the lights."""
@@ -61,6 +64,7 @@ class Reporting:
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
         """How many are green, orange and red, and where the status page is."""
+        self._summarising = True  # the short summary comes next, and tools look for "FAILED <id>" in it
         if not self._lights:
             return
         counts = Counter(self._lights.values())

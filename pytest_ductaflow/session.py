@@ -62,7 +62,7 @@ class Session:
         self._items: dict[str, Item] = {}
         self._needs: dict[str, list[str]] = {}
         self._records: dict[str, Record] = {}
-        self._taken: set[str] = set()
+        self._had_turn: set[str] = set()
 
     def wanted(self) -> bool:
         """Whether to go on: not in an xdist worker whose controller is gone."""
@@ -89,13 +89,13 @@ class Session:
                 self._records[key] = found
         return self._records.get(key)
 
-    def take(self, item: Item) -> Record | None:
-        """Like ``peek``, once: a second turn of an item (a rerun) is a new run."""
+    def had_turn(self, item: Item) -> bool:
+        """Whether the item had its own turn before; from now on it had."""
         key = item.instance.run_directory
-        if key in self._taken:
-            return None
-        self._taken.add(key)
-        return self.peek(item)
+        if key in self._had_turn:
+            return True
+        self._had_turn.add(key)
+        return False
 
     # --- pytest's hooks ---
 

@@ -190,8 +190,7 @@ def describe_exception(error: BaseException, run: context.Context) -> dict[str, 
     _trim(trace, run.flow)
     shown = [
         {"file": frame.filename.removeprefix(root), "line": frame.lineno, "function": frame.name}
-        for frame in frames[in_flow[0] :]
-        if in_flow
+        for frame in (frames[in_flow[0] :] if in_flow else ())
     ]
     if isinstance(error, SyntaxError) and error.filename == run.flow:
         shown = [{"file": run.flow.removeprefix(root), "line": error.lineno, "function": "<module>"}]

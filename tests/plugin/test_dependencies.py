@@ -115,7 +115,6 @@ def test_a_needed_instance_that_is_not_selected_is_not_run(project: Project) -> 
     assert list(project.records()) == ["use/use"]
 
 
-@pytest.mark.xfail(strict=True, reason="a refused run is not kept: what needs it executes it after all")
 def test_what_needs_a_refused_instance_is_refused_too(project: Project) -> None:
     project.flow("red", "raise ValueError('on purpose')")
     project.flow("use", "print('executed')")
@@ -130,7 +129,6 @@ def test_what_needs_a_refused_instance_is_refused_too(project: Project) -> None:
     }
 
 
-@pytest.mark.xfail(strict=True, reason="an instance executed before its turn does not wait for what it needs")
 def test_a_chain_runs_in_order_across_workers(project: Project) -> None:
     project.flow("make", "import time\ntime.sleep(1)\nopen('out.csv', 'w').write('a,b')")
     project.flow("use", "text = open(config['input']).read()\nopen('out.csv', 'w').write(text)")
@@ -163,7 +161,6 @@ if os.environ.get("PYTEST_XDIST_WORKER") == "gw1":
 """
 
 
-@pytest.mark.xfail(strict=True, reason="whether it has been executed is not asked again under the lock")
 def test_a_run_that_ends_while_another_worker_prepares_it_is_not_repeated(project: Project) -> None:
     project.write("conftest.py", SLOW_WORKER)
     project.flow("first", LOG + "import time\ntime.sleep(1)\nlog('first')")

@@ -138,7 +138,6 @@ def test_the_short_summary_says_place_error_and_instance(ran: Ran) -> None:
     result.assert_outcomes(failed=5)
 
 
-@pytest.mark.xfail(strict=True, reason="describe_exception fails for an error without a frame in the flow")
 def test_a_syntax_error_is_red_with_its_line(ran: Ran) -> None:
     project, result = ran
     shown = part(result, "broken")
@@ -171,10 +170,6 @@ def test_a_builds_failure_shows_the_flows_own_error_on_top_and_the_way_it_came(r
 # --- shorter and longer ---
 
 
-def _not_yet(reason: str) -> pytest.MarkDecorator:
-    return pytest.mark.xfail(strict=True, reason=reason)
-
-
 @pytest.mark.parametrize(
     ("option", "present", "absent"),
     [
@@ -186,19 +181,16 @@ def _not_yet(reason: str) -> pytest.MarkDecorator:
             "--tb=short",
             ["flows/fit.py:12: in check", "E   ValueError: negative flow: -1", "*-- config --*"],
             ["*for i in range(30):"],
-            marks=_not_yet("--tb=short shows whole cells"),
         ),
         pytest.param(
             "--tb=line",
             ["flows/fit.py:12: ValueError: negative flow: -1*"],
             ["*for i in range(30):", "*-- config --*", "flows/fit.py:12: flows/fit.py:12: *"],
-            marks=_not_yet("--tb=line shows everything, and the place twice"),
         ),
         pytest.param(
             "--tb=native",
             ["Traceback (most recent call last):", '  File "flows/fit.py", line 12, in check'],
             [],
-            marks=_not_yet("--tb=native shows whole cells and no traceback"),
         ),
     ],
 )

@@ -66,7 +66,6 @@ def test_reasons_stand_in_the_summary(marked: tuple[Project, pytest.RunResult]) 
     )
 
 
-@pytest.mark.xfail(strict=True, reason="whatever failed without being red is called orange")
 def test_an_unexpected_pass_of_a_green_run_is_not_called_orange(
     marked: tuple[Project, pytest.RunResult],
 ) -> None:
