@@ -21,8 +21,7 @@ def debug_flow(
 ) -> Path:
     """Prepare a run directory for debugging, execute nothing, and print a VS Code launch entry.
 
-    What an earlier run left there stays, except its notebook, which becomes one that can be run cell
-    by cell with the config in it.
+    A run of the same config that is there stays as it is, notebook with the error state included.
 
     :param flow_path: the ``.py`` file of the flow or build.
     :param execution_dir: the run directory, for example that of a failed run.

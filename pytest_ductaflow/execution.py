@@ -93,13 +93,13 @@ def execute(
         if done is not None and (found := done()) is not None:
             return found
         run.begin()
+        reader = OutputReader(run.directory.output)
         try:
-            reader = OutputReader(run.directory.output)
             outcome, stopped = _watch(run, reader, echo, wanted)
         except BaseException as error:
             interrupted = isinstance(error, KeyboardInterrupt)
             message = str(error) or "stopped by the user"
-            run.end({"type": type(error).__name__, "message": message}, interrupted=interrupted)
+            run.end({"type": type(error).__name__, "message": message}, reader, interrupted=interrupted)
             raise
         run.record.cells = _cells(outcome)
         remarks = [outcome.remark] if outcome.remark else []
@@ -110,10 +110,17 @@ def execute(
 def prepare(request: Request) -> RunDirectory:
     """Make the run directory as for a run (config, notebook) but execute nothing.
 
-    The directory then proves nothing: a record of an earlier run is removed.
+    A run of the same config that is there stays as it is: its notebook can be run cell by cell. A run of
+    another config does not fit any more, and its record is removed.
     """
     run = Run(request)
     with record.lock(run.directory.path):
+        with contextlib.suppress(RecordError):
+            if (
+                record.read_record(run.directory.path).config == run.config
+                and run.directory.notebook.exists()
+            ):
+                return run.directory
         record.remove(run.directory.record)
         run.write_files(injected=True)
     return run.directory

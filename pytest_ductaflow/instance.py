@@ -195,7 +195,8 @@ def write_instances(
     head = {"flow": flow, "build": build, "config": config, **keys}
     head = {key: value for key, value in head.items() if value is not None}
     labelled = df.index.name is not None or not isinstance(df.index, pd.RangeIndex)
-    rows = []
+    rows: list[str] = []
+    labels: dict[str, int] = {}
     try:
         strict_json.check_types(head)
         for position, (label, row) in enumerate(zip(df.index, records(df), strict=True)):
@@ -207,6 +208,11 @@ def write_instances(
             if labelled:
                 row.setdefault("label", "-".join(map(str, label)) if isinstance(label, tuple) else str(label))
             rows.append(strict_json.dumps(row, indent=None).rstrip())
+            if (
+                "label" in row
+                and labels.setdefault(key := label_text(str(row["label"])).casefold(), position) != position
+            ):
+                raise ConfigError(f"rows {labels[key]} and {position} have the same label {row['label']!r}")
     except ConfigError as error:
         raise ConfigError(f"write_instances: {error}") from None
     beginning = strict_json.dumps(head).rstrip().removesuffix("}").rstrip()

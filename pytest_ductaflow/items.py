@@ -16,6 +16,7 @@ from pytest_ductaflow import execution
 from pytest_ductaflow.capture import last_lines
 from pytest_ductaflow.errors import (
     ConfigError,
+    FlowError,
     FlowWarning,
     InstanceError,
     RecordError,
@@ -24,6 +25,7 @@ from pytest_ductaflow.errors import (
     describe_error,
 )
 from pytest_ductaflow.execution import Request
+from pytest_ductaflow.flow import read as read_flow
 from pytest_ductaflow.instance import Instance, Mark, lines_of, load_instances
 from pytest_ductaflow.record import Record, RunDirectory, lock, read_record
 from pytest_ductaflow.report import failure
@@ -134,7 +136,13 @@ class InstanceItem(pytest.Item):
         """Execute the instance (or take the run that this session already made of it)."""
         if self.ductaflow.no_execute:
             prepared = execution.prepare(self.request())
-            pytest.skip(f"prepared, not executed: {os.path.relpath(prepared.path, self.ductaflow.root)}")
+            where = self.instance.run_directory
+            kept = prepared.record.exists()
+            pytest.skip(
+                f"holds a run of this config, left as it is: {where}"
+                if kept
+                else f"prepared, not executed: {where}"
+            )
         again = self.ductaflow.had_turn(self)  # a rerun is a new run
         record = None if again else self.ductaflow.peek(self)
         if record is None:
@@ -157,7 +165,7 @@ class InstanceItem(pytest.Item):
             "run_directory": self.instance.run_directory,
             "status": record.status,
             "flow": record.flow,
-            "warnings": len(list(_warnings_of(record, self.run_directory))),
+            "warnings": len(list(_warnings_of(record, self.run_directory, self.ductaflow.root))),
         }
         kept = [(key, value) for key, value in self.user_properties if key not in properties]
         self.user_properties = [*kept, *properties.items()]
@@ -220,7 +228,10 @@ class InstanceItem(pytest.Item):
         if isinstance(error, RunFailed):
             return self._repr_run(excinfo, error.error)
         if isinstance(error, FlowWarning):
-            return f"{error}\norange counts as failure here (a warning filter makes FlowWarning an error)"
+            return (
+                f"{error}\norange counts as failure here (a warning filter makes FlowWarning an error)\n"
+                f"run directory: {self.instance.run_directory}"
+            )
         if isinstance(error, (ConfigError, RecordError)):
             return f"{self.nodeid}: {error}"
         return super().repr_failure(excinfo, *args, **options)
@@ -248,7 +259,7 @@ class InstanceItem(pytest.Item):
         return raised
 
     def _warning_texts(self, record: Record) -> list[str]:
-        found = list(_warnings_of(record, self.run_directory))
+        found = list(_warnings_of(record, self.run_directory, self.ductaflow.root))
         if len(found) <= FLOOD:
             return [f"{text} ({place})" for text, place in found]
         common = Counter(text for text, _ in found).most_common(3)
@@ -257,15 +268,26 @@ class InstanceItem(pytest.Item):
         return [f"{len(found):,} warning lines, most often: {shown}. All are in {where} and the record"]
 
 
-def _warnings_of(record: Record, directory: Path) -> Iterator[tuple[str, str]]:
-    """A run's warning lines and those of its nested runs, each with its place."""
+def _warnings_of(record: Record, directory: Path, root: Path) -> Iterator[tuple[str, str]]:
+    """A run's warning lines and those of its nested runs, each with the place of its cell."""
     for warning in record.warnings:
-        cell = f", cell {warning['cell'] + 1}" if warning.get("cell") is not None else ""
-        yield str(warning["text"]), f"{record.flow}{cell}"
+        line = _cell_line(root / record.flow, warning.get("cell"))
+        yield str(warning["text"]), f"{record.flow}:{line}" if line else record.flow
     for path, child in execution.child_records(record, directory):
-        yield from _warnings_of(child, path)
+        yield from _warnings_of(child, path, root)
         if child.light.is_red and record.error is None:
             yield f"{describe_error(child.error or {})}", f"caught by {record.flow}"
+
+
+@functools.lru_cache(maxsize=1000)
+def _cell_line(flow: Path, cell: int | None) -> int | None:
+    """The line at which a cell of the executed notebook starts, if the flow can still be read."""
+    if cell is None:
+        return None
+    try:
+        return read_flow(flow).line_of_executed(cell)
+    except FlowError:
+        return None
 
 
 def _show(text: str) -> None:

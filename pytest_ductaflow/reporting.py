@@ -42,6 +42,7 @@ class Reporting:
         self._config = config
         self._lights: dict[str, str] = {}
         self._summarising = False
+        self._any = False
 
     def pytest_report_teststatus(self, report: Any) -> tuple[str, str, tuple[str, dict[str, bool]]] | None:
         """The light in the status word of verbose mode; expected failures keep pytest's words."""
@@ -56,6 +57,10 @@ class Reporting:
             category, letter, (word, markup) = _WORDS[Status.ERROR if light.is_red else light]
         return category, letter, (word.split()[0] if self._summarising else word, markup)
 
+    def pytest_runtest_logstart(self, nodeid: str) -> None:
+        """Remember that there are instances, also if none gets to its end."""
+        self._any = self._any or ".json::" in nodeid
+
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Count the lights."""
         light = light_of(report)
@@ -65,7 +70,7 @@ class Reporting:
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
         """How many are green, orange and red, and where the status page is."""
         self._summarising = True  # the short summary comes next, and tools look for "FAILED <id>" in it
-        if not self._lights:
+        if not self._any:
             return
         counts = Counter(self._lights.values())
         terminalreporter.section("lights", sep="-")

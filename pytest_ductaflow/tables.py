@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from pytest_ductaflow import strict_json
 from pytest_ductaflow.errors import ConfigError
@@ -17,7 +18,8 @@ if TYPE_CHECKING:
 def read_table(path: Path) -> list[dict[str, Any]]:
     """The rows of a ``.csv``, ``.parquet`` or ``.xlsx`` file; an empty cell is ``None``.
 
-    Integers stay integers beside empty cells, and text like ``NA`` stays text.
+    Integers stay integers beside empty cells; a CSV column is of numbers or truth values only if all its
+    cells are; texts like ``NA`` or ``00123`` stay texts. Cells of the other kinds have types of their own.
 
     :raises ConfigError: if it is no table, is empty, or a cell has no JSON type (naming row and column).
     """
@@ -30,17 +32,17 @@ def read_table(path: Path) -> list[dict[str, Any]]:
 
     literal: dict[str, Any] = {"keep_default_na": False, "na_values": [""]}
     readers: dict[str, Callable[..., pandas.DataFrame]] = {
-        ".csv": lambda **more: pd.read_csv(path, index_col=False, **literal, **more),
-        ".parquet": lambda **more: pd.read_parquet(path, **more),
-        ".xlsx": lambda **more: pd.read_excel(path, **literal, **more),
+        ".csv": lambda **more: pd.read_csv(path, index_col=False, dtype=str, **literal, **more),
+        ".parquet": lambda **more: pd.read_parquet(path, dtype_backend="numpy_nullable", **more),
+        ".xlsx": lambda **more: pd.read_excel(path, dtype=object, **literal, **more),
     }
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", pd.errors.ParserWarning)  # more cells than headings
-            frame = readers[kind](dtype_backend="numpy_nullable")
+            frame = readers[kind]()
             headings = list(frame.columns)
             if kind != ".parquet":  # pandas renames the second of two equal headings
-                headings = readers[kind](header=None, nrows=1, dtype=str).iloc[0].tolist()
+                headings = readers[kind](header=None, nrows=1).iloc[0].tolist()
     except ImportError as error:
         raise ConfigError(f"needs another package: {error}") from None
     except pd.errors.EmptyDataError:
@@ -51,6 +53,8 @@ def read_table(path: Path) -> list[dict[str, Any]]:
         raise ConfigError("the table is empty")
     if len(set(map(str, headings))) < len(headings) or not all(isinstance(name, str) for name in headings):
         raise ConfigError(f"needs distinct text headings: {headings}")
+    if kind == ".csv":
+        frame = frame.apply(_typed)
     rows = records(frame)
     for number, row in enumerate(rows, 2):
         try:
@@ -58,6 +62,30 @@ def read_table(path: Path) -> list[dict[str, Any]]:
         except ConfigError as error:
             raise ConfigError(f"row {number}: {error}") from None
     return rows
+
+
+def _typed(column: pandas.Series[Any]) -> pandas.Series[Any]:
+    """A CSV column of texts with the type that all its cells have; ``00123`` is a text, and stays one."""
+    cells = column.dropna().tolist()
+    for pattern, convert in _TYPES:
+        if cells and all(pattern.fullmatch(cell) for cell in cells):
+            values = [convert(cell) if isinstance(cell, str) else None for cell in column]
+            return type(column)(values, index=column.index, dtype=object)
+    return column.astype(object)
+
+
+def _boolean(text: str) -> bool:
+    return text.lower() == "true"
+
+
+_TYPES: Final[tuple[tuple[re.Pattern[str], Callable[[str], Any]], ...]] = (
+    (re.compile(r"[+-]?(0|[1-9][0-9]*)"), int),
+    (
+        re.compile(r"[+-]?((0|[1-9][0-9]*)\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?|[+-]?inf|nan", re.IGNORECASE),
+        float,
+    ),
+    (re.compile(r"true|false", re.IGNORECASE), _boolean),
+)
 
 
 def records(frame: pandas.DataFrame) -> list[dict[str, Any]]:

@@ -52,8 +52,7 @@ _EXTENSION_ARGUMENTS: Final = (
 
 
 _silent = logging.getLogger(f"{__name__}.nbclient")  # what it would say, the outcome says
-_silent.propagate = False
-_silent.addHandler(logging.NullHandler())
+_silent.disabled = True
 
 
 class PapermillRun:

@@ -35,6 +35,7 @@ FLOORS = {
     "config": 4,
     "script": 4,
     "debug": 4,
+    "representation": 5,
     "items": 5,
     "session": 5,
     "reporting": 5,

@@ -999,7 +999,7 @@ def test_a_table_s_date_is_refused_with_its_row(project: Project) -> None:
     assert (error.key, error.line) == ("scenarios", project.line_of("scenarios"))
     assert "data/t.xlsx" in error.problem
     assert "row 2: day: " in error.problem
-    assert "Timestamp is not a JSON type" in error.problem
+    assert "datetime.datetime is not a JSON type" in error.problem
 
 
 def test_a_table_s_list_is_read_or_refused_with_its_row(project: Project) -> None:
