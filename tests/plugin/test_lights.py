@@ -73,10 +73,10 @@ def test_each_warning_line_is_in_pytests_summary_with_its_instance(ran: Ran) -> 
     assert summary.count("3 rows dropped") == 1
     lines = summary.splitlines()
     place = lines.index("instances/fit.json::orange")
-    assert "FlowWarning: ⚠️ 3 rows dropped (flows/fit.py, cell 3)" in "\n".join(lines[place : place + 3])
+    assert "FlowWarning: ⚠️ 3 rows dropped (flows/fit.py:5)" in "\n".join(lines[place : place + 3])
     row = project.line_of("instances/fit.json", '"orange"') - 1
     assert f"instances/fit.json:{row}: FlowWarning" in lines[place + 1]
-    assert "FlowWarning: ⚠️ look here (flows/red.py, cell 3)" in summary  # of a red run too
+    assert "FlowWarning: ⚠️ look here (flows/red.py:5)" in summary  # of a red run too
 
 
 def test_what_a_build_caught_makes_it_orange_and_is_told(ran: Ran) -> None:
@@ -117,7 +117,7 @@ def test_orange_fails_where_flow_warnings_are_errors(orange: Project) -> None:
     result.stdout.fnmatch_lines(
         [
             "instances/fit.json::fit FAILED (orange)*",
-            "Warning: few rows (flows/fit.py, cell 3)",
+            "Warning: few rows (flows/fit.py:5)",
             "orange counts as failure here*",
             "0 green  1 orange  0 red*",
             "FAILED* instances/fit.json::fit - *Warning: few rows*",
