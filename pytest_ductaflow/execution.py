@@ -397,7 +397,8 @@ def _error(run: Run, outcome: engines.Outcome, stopped: str | None) -> dict[str,
     if outcome.current is not None:
         error.setdefault("cell", outcome.current)
         if error.get("line") is None and (line := run.flow.line_of_executed(outcome.current)):
-            error |= {"file": run.record.flow, "line": line}  # no traceback: the cell's first line
+            message = f"{error['message']}, in the cell that starts at line {line}"  # there is no traceback
+            error |= {"file": run.record.flow, "line": line, "message": message}
     return error
 
 

@@ -81,7 +81,9 @@ def _boolean(text: str) -> bool:
 _TYPES: Final[tuple[tuple[re.Pattern[str], Callable[[str], Any]], ...]] = (
     (re.compile(r"[+-]?(0|[1-9][0-9]*)"), int),
     (
-        re.compile(r"[+-]?((0|[1-9][0-9]*)(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?|[+-]?inf|nan", re.IGNORECASE),
+        re.compile(
+            r"[+-]?((0|[1-9][0-9]*)(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?|[+-]?inf|nan", re.IGNORECASE
+        ),
         float,
     ),
     (re.compile(r"true|false", re.IGNORECASE), _boolean),

@@ -134,7 +134,9 @@ def test_a_dead_process_is_red_and_names_how_it_died(run: Run, death: str, said:
 def test_a_timeout_ends_the_run_with_all_it_started(run: Run, hang: str) -> None:
     result = run("print('before')", hang, timeout=3)
     assert result.error["type"] == "Timeout"
-    assert result.error["message"] == "stopped after 3 s, the run's timeout"
+    assert (
+        result.error["message"] == "stopped after 3 s, the run's timeout, in the cell that starts at line 6"
+    )
     assert (result.error["file"], result.error["line"]) == ("flows/it.py", 6)
     assert processes_in(result.directory) == []
     assert 3 <= (result.record.duration or 0) < 10
