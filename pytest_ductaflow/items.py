@@ -172,7 +172,8 @@ class InstanceItem(pytest.Item):
 
     def ensure(self) -> Record | None:
         """The record of this session's run, executing it if nobody has; ``None`` if it is not to be run."""
-        if self.get_closest_marker("skip") or self.get_closest_marker("skipif"):
+        conditional = self.get_closest_marker("skipif")
+        if self.get_closest_marker("skip") or (conditional is not None and conditional.args[0]):
             return None
         found = self.ductaflow.peek(self)
         if found is None and self._refused() is None:
