@@ -141,6 +141,10 @@ def test_a_killed_kernel_is_red_and_the_next_instance_runs(project: Project) -> 
     result = project.run("instances")
     result.assert_outcomes(passed=1, failed=1)
     result.stdout.fnmatch_lines(
-        ["E   DeadKernel: the kernel died of SIGKILL", "last words", "FAILED*flows/dies.py:5: DeadKernel: *"]
+        [
+            "E   DeadKernel: the kernel died of SIGKILL, in the cell*",
+            "last words",
+            "FAILED*flows/dies.py:5: DeadKernel: *",
+        ]
     )
     assert project.record("dies/dies")["status"] == "error"
