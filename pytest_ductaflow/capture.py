@@ -14,7 +14,7 @@ from __future__ import annotations
 import codecs
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, Final
 
@@ -23,6 +23,9 @@ from pytest_ductaflow.status import WarningLine, WarningScanner, decode
 _BLOCK: Final = 1 << 20
 #: The bytes of a UTF-8 character after its first.
 _CONTINUATION: Final = bytes(range(0x80, 0xC0))
+#: Of one cell's text a notebook holds this many bytes from the head, and as many from the tail.
+HEAD: Final = 500_000
+TAIL: Final = 50_000
 
 
 class OutputFile:
@@ -109,6 +112,96 @@ class OutputReader:
                 break
             cell = index
         return cell
+
+
+class OutputText:
+    """The output file as a notebook shows it: pieces of text, each of ``stdout`` or ``stderr``.
+
+    The kernel says now and then how far the file had grown and which stretches of it went to stderr;
+    what subprocesses and C code wrote counts as stdout. Of a cell that printed very much, head and tail
+    are given, with a notice between them.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._at = 0
+        self._room = HEAD
+        self._held: int | None = None  # where the text of this cell that found no room begins
+
+    def until(self, end: int, stderr: Iterable[Iterable[int]] = ()) -> list[tuple[str, str]]:
+        """The text from where we were up to ``end``, in order: stream's name and text."""
+        stretches = self._stretches(end, stderr)
+        self._at = max(self._at, end)
+        pieces = []
+        for name, start, stop in stretches:
+            text, used = self._head(start, stop)
+            self._room -= used
+            if start + used < stop and self._held is None:
+                self._held, self._room = start + used, 0
+            if text:
+                pieces.append((name, text))
+        return pieces
+
+    def rest(self) -> list[tuple[str, str]]:
+        """All that is left: what was printed since the last word of the kernel."""
+        return [*self.until(self._size()), *self.end_cell()]
+
+    def pending(self) -> str:
+        """What was printed since, as far as there is room for it. Nothing is taken."""
+        return self._head(self._at, self._size())[0]
+
+    def end_cell(self) -> list[tuple[str, str]]:
+        """The tail of a cell that printed very much. From here on it is another cell's text."""
+        held, self._held, self._room = self._held, None, HEAD
+        if held is None:
+            return []
+        start = max(held, self._at - TAIL)
+        tail = decode(self._read(start, self._at).lstrip(_CONTINUATION if start > held else b""))
+        if start > held:
+            size = f"{start - held:,} bytes"
+            tail = f"\n[… {size} left out here; the whole output is in {self._path.name} …]\n{tail}"
+        return [("stdout", tail)]
+
+    def _stretches(self, end: int, stderr: Iterable[Iterable[int]]) -> list[tuple[str, int, int]]:
+        found, at = [], self._at
+        for start, stop in stderr:
+            start, stop = max(start, at), min(stop, end)
+            if start < stop:
+                found += [("stdout", at, start), ("stderr", start, stop)]
+                at = stop
+        return [*found, ("stdout", at, end)]
+
+    def _head(self, start: int, stop: int) -> tuple[str, int]:
+        """As much text as there is room for, whole characters only, and how many bytes that is."""
+        data = self._read(start, min(stop, start + self._room))
+        if len(data) < stop - start:
+            data = data[: len(data) - _incomplete(data)]
+        return decode(data), len(data)
+
+    def _read(self, start: int, stop: int) -> bytes:
+        if start >= stop:
+            return b""
+        with open(self._path, "rb", buffering=0) as file:
+            file.seek(start)
+            parts = []
+            while start < stop and (part := file.read(stop - start)):
+                parts.append(part)
+                start += len(part)
+        return b"".join(parts)
+
+    def _size(self) -> int:
+        return self._path.stat().st_size
+
+
+def _incomplete(data: bytes) -> int:
+    """How many bytes at the end begin a character that is cut."""
+    for back in range(1, min(3, len(data)) + 1):
+        byte = data[-back]
+        if byte >= 0xC0:
+            return back if back < (2 if byte < 0xE0 else 3 if byte < 0xF0 else 4) else 0
+        if byte < 0x80:
+            break
+    return 0
 
 
 def last_lines(path: Path, count: int) -> list[str]:

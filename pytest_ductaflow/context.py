@@ -28,6 +28,8 @@ class Context:
     :param output: the output file. :param events: the events file.
     :param lifeline: descriptor that reaches end-of-file when the driving process is gone.
     :param cells: the code cells in order of execution: ``source``, and ``line`` in the flow's file.
+    :param warm_process: address of the warm process, if the run is a fork of it.
+    :param measuring: what coverage is to measure here.
     """
 
     project_root: str
@@ -40,6 +42,8 @@ class Context:
     events: str
     lifeline: int | None = None
     cells: tuple[dict[str, Any], ...] = ()
+    warm_process: str | None = None
+    measuring: dict[str, Any] | None = None
 
     def save(self, path: Path) -> None:
         """Write the context file."""

@@ -10,6 +10,7 @@ Nothing of the calling process (working directory, environment, ``sys.path``) is
 from __future__ import annotations
 
 import contextlib
+import copy
 import os
 import platform
 import socket
@@ -65,7 +66,7 @@ class Request:
     project_root: Path
     node_id: str | None = None
     session: str = PROCESS_SESSION
-    engine: str = engines.DEFAULT
+    engine: str = field(default_factory=engines.default)
     timeout: float | None = None
     inputs: tuple[str, ...] = ()
     scenario: dict[str, Any] = field(default_factory=dict)
@@ -265,7 +266,7 @@ class Run:
         self._before = record.files_in(names)
         self.write_files(injected=script)
         self.record = self._new_record()
-        record.write_record(names.path, self.record)
+        record.write_record(names.path, self.record, durable=False)
         around = context.current()
         if around is not None and Path(around.run_directory) != names.path:
             around.report("run", directory=str(names.path))
@@ -302,20 +303,24 @@ class Run:
 
     def write_files(self, *, injected: bool) -> None:
         """Write config and notebook. ``injected``: with the parameters already in the notebook."""
-        import nbformat  # slow to import, like all of Jupyter
-
-        notebook = self.flow.notebook
-        if injected:
-            from papermill.parameterize import parameterize_notebook  # what the engine would do
-
-            notebook.metadata.papermill = {}
-            for cell in notebook.cells:
-                cell.metadata.setdefault("tags", [])
-            notebook = parameterize_notebook(notebook, {"config": self.config})
-            notebook.metadata.pop("papermill")  # it holds the parameters once more, NaN and all
+        text = self._parameterized() if injected else self.flow.serialized
         record.write_atomically(self.directory.config, strict_json.dumps(self.config).encode())
-        text = nbformat.writes(notebook).encode("utf-8", "backslashreplace")
-        record.write_atomically(self.directory.notebook, text)
+        record.write_atomically(
+            self.directory.notebook, text.encode("utf-8", "backslashreplace"), durable=injected
+        )
+
+    def _parameterized(self) -> str:
+        """The notebook with the config in it, as the engine would make it."""
+        import nbformat  # slow to import, like all of Jupyter
+        from papermill.parameterize import parameterize_notebook
+
+        notebook = copy.deepcopy(self.flow.notebook)
+        notebook.metadata.papermill = {}
+        for cell in notebook.cells:
+            cell.metadata.setdefault("tags", [])
+        notebook = parameterize_notebook(notebook, {"config": self.config})
+        notebook.metadata.pop("papermill")  # it holds the parameters once more, NaN and all
+        return str(nbformat.writes(notebook))
 
     def _new_record(self) -> Record:
         request = self.request
@@ -327,7 +332,7 @@ class Run:
             started=record.now(),
             node_id=request.node_id,
             session=request.session,
-            engine=request.engine,
+            engine=engines.for_kernel(request.engine, self.flow.kernel),
             host=socket.gethostname(),
             pid=os.getpid(),
             inputs=_digests(request),

@@ -32,7 +32,8 @@ class Flow:
     """A flow as it is executed.
 
     :param path: absolute path of the ``.py`` file.
-    :param notebook: jupytext's reading of it, outputs empty.
+    :param notebook: jupytext's reading of it, outputs empty. Shared: copy it before you change it.
+    :param serialized: the same as the text of an ``.ipynb`` file.
     :param lines: for each cell of the notebook the 1-based line of its first source line, or
         ``None`` where the cell has no source in the file.
     :param kernel: name of the kernel that the header asks for.
@@ -40,6 +41,7 @@ class Flow:
 
     path: Path
     notebook: NotebookNode
+    serialized: str
     lines: tuple[int | None, ...]
     kernel: str
 
@@ -99,13 +101,18 @@ def read(path: Path) -> Flow:
 
     :raises FlowError: if the file is missing, not UTF-8, or has no parameters cell.
     """
-    import jupytext  # slow to import, and collection does not need it
-
     try:
         check(path)
     except FlowError as error:
         raise FlowError(f"{path}: {error}") from None
-    text = path.read_text("utf-8")
+    return _parse(path, path.read_text("utf-8"))
+
+
+@functools.lru_cache(maxsize=100)  # the same few flows run for hundreds of scenarios
+def _parse(path: Path, text: str) -> Flow:
+    import jupytext  # slow to import, like all of Jupyter, and collection does not need it
+    import nbformat
+
     try:
         notebook = jupytext.reads(text, fmt="py:percent")
     except Exception as error:  # of many types, all about this text
@@ -115,7 +122,8 @@ def read(path: Path) -> Flow:
     spec.setdefault("name", "python3")
     spec.setdefault("display_name", "Python 3 (ipykernel)" if spec["name"] == "python3" else spec["name"])
     spec.setdefault("language", "python")
-    return Flow(path, notebook, _cell_lines(notebook.cells, text.split("\n")), str(spec["name"]))
+    lines = _cell_lines(notebook.cells, text.split("\n"))
+    return Flow(path, notebook, nbformat.writes(notebook), lines, str(spec["name"]))
 
 
 def _has_parameters_cell(text: str) -> bool:

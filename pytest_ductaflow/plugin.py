@@ -14,8 +14,8 @@ from pytest_ductaflow.reporting import Reporting
 if TYPE_CHECKING:
     from pytest_ductaflow.items import InstanceFile
 
-_ENGINES: Final = ("papermill",)
 _IDENTIFIER: Final = pytest.StashKey[str]()
+_WARM_PROCESS: Final = pytest.StashKey[str]()
 _FILES: Final = pytest.StashKey[set[Path]]()
 
 
@@ -24,9 +24,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("ductaflow", "instances as tests (ductaflow)")
     group.addoption(
         "--ductaflow-engine",
-        default="papermill",
+        default=None,
         metavar="NAME",
-        help="how cells are executed: papermill (a fresh kernel for each run)",
+        help="how cells are executed: fork (each run in a fork of a warm process; the default on Linux) "
+        "or papermill (a fresh kernel for each run)",
     )
     group.addoption(
         "--ductaflow-timeout",
@@ -45,6 +46,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         type="args",
         default=["instances/*.json"],
     )
+    parser.addini(
+        "ductaflow_preload",
+        "modules that the engine fork imports once for all runs, besides the libraries that flows import",
+        type="args",
+        default=[],
+    )
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -56,8 +63,8 @@ def pytest_configure(config: pytest.Config) -> None:
     ):
         config.addinivalue_line("markers", line)
     engine, timeout = config.getoption("--ductaflow-engine"), config.getoption("--ductaflow-timeout")
-    if engine not in _ENGINES:
-        raise pytest.UsageError(f"--ductaflow-engine: {engine!r} is not one of {', '.join(_ENGINES)}")
+    if engine is not None:
+        _check_engine(engine)
     try:
         if timeout is not None and not 0 < float(timeout) < float("inf"):
             raise ValueError
@@ -68,18 +75,35 @@ def pytest_configure(config: pytest.Config) -> None:
     for pattern in config.getini("ductaflow_instances"):
         if not pattern or Path(pattern).is_absolute():
             raise pytest.UsageError(f"ductaflow_instances: {pattern!r} is no pattern relative to the root")
+    for module in config.getini("ductaflow_preload"):
+        if not all(part.isidentifier() for part in module.split(".")):
+            raise pytest.UsageError(f"ductaflow_preload: {module!r} is no module's name")
     worker_input: dict[str, Any] | None = getattr(config, "workerinput", None)
     if worker_input is None:
         config.stash[_IDENTIFIER] = uuid.uuid4().hex
         config.pluginmanager.register(Reporting(config), "ductaflow-reporting")
     else:
         config.stash[_IDENTIFIER] = worker_input["ductaflow_session"]
+        config.stash[_WARM_PROCESS] = worker_input["ductaflow_warm_process"]
+
+
+def _check_engine(name: str) -> None:
+    from pytest_ductaflow import engines
+    from pytest_ductaflow.errors import DuctaflowError
+
+    try:
+        engines.choose(name)
+    except DuctaflowError as error:
+        raise pytest.UsageError(f"--ductaflow-engine: {error}") from None
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_configure_node(node: Any) -> None:
-    """All workers of one xdist run are one session."""
+    """All workers of one xdist run are one session, with one warm process."""
     node.workerinput["ductaflow_session"] = node.config.stash[_IDENTIFIER]
+    from pytest_ductaflow.engines import warm
+
+    node.workerinput["ductaflow_warm_process"] = warm.address()
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
@@ -96,7 +120,9 @@ def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> InstanceFi
 
     config = parent.config
     if SESSION not in config.stash:
-        config.stash[SESSION] = Session(config, config.stash[_IDENTIFIER])
+        config.stash[SESSION] = Session(
+            config, config.stash[_IDENTIFIER], config.stash.get(_WARM_PROCESS, None)
+        )
         config.pluginmanager.register(config.stash[SESSION], "ductaflow-session")
     return InstanceFile.from_parent(parent, path=file_path)
 

@@ -44,6 +44,15 @@ class Reporting:
         self._summarising = False
         self._any = False
 
+    def pytest_report_header(self) -> str | None:
+        """Which engine executes instances, and why."""
+        if not self._has_instances():
+            return None
+        from pytest_ductaflow import engines  # only a project with instances needs it
+
+        engine, reason = engines.choose(self._config.getoption("--ductaflow-engine"))
+        return f"ductaflow: engine {engine} ({reason})"
+
     def pytest_report_teststatus(self, report: Any) -> tuple[str, str, tuple[str, dict[str, bool]]] | None:
         """The light in the status word of verbose mode; expected failures keep pytest's words."""
         if getattr(report, "when", None) != "call" or hasattr(report, "wasxfail"):

@@ -84,7 +84,7 @@ class ScriptRun:
             run_directory=str(run.directory.path),
             flow=str(self._request.flow),
             session=self._request.session,
-            engine=engines.DEFAULT,
+            engine=engines.default(),
             python_path=(),
             output=str(run.directory.path / record.CLI_OUTPUT_NAME),
             events=str(events),

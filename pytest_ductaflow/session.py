@@ -12,7 +12,8 @@ from typing import Any, Final, Protocol
 
 import pytest
 
-from pytest_ductaflow import graph
+from pytest_ductaflow import engines, graph
+from pytest_ductaflow.engines import preload, warm
 from pytest_ductaflow.errors import RecordError
 from pytest_ductaflow.instance import Instance
 from pytest_ductaflow.record import Record, read_record
@@ -47,11 +48,11 @@ class Session:
     never depends on a scheduler, and nobody waits for anything but a run in progress.
     """
 
-    def __init__(self, config: pytest.Config, identifier: str) -> None:
+    def __init__(self, config: pytest.Config, identifier: str, warm_process: str | None = None) -> None:
         timeout = config.getoption("--ductaflow-timeout")
         self.root: Final = config.rootpath
         self.identifier: Final = identifier
-        self.engine: Final[str] = config.getoption("--ductaflow-engine")
+        self.engine: Final[str] = engines.choose(config.getoption("--ductaflow-engine"))[0]
         self.timeout: Final = None if timeout is None else float(timeout)
         self.no_execute: Final[bool] = config.getoption("--no-execute")
         self.python_path: Final = tuple(str(path) for path in config.getini("pythonpath"))
@@ -63,6 +64,17 @@ class Session:
         self._needs: dict[str, list[str]] = {}
         self._records: dict[str, Record] = {}
         self._had_turn: set[str] = set()
+        self._config = config
+        self._refused: set[str] = set()
+        if warm_process is not None:
+            warm.use(warm_process)
+        if self._forks:
+            warm.current().ensure()  # it imports while we collect
+
+    @property
+    def _forks(self) -> bool:
+        collects_only: bool = self._config.getoption("collectonly")
+        return self.engine == "fork" and not collects_only and not self.no_execute
 
     def wanted(self) -> bool:
         """Whether to go on: not in an xdist worker whose controller is gone."""
@@ -144,6 +156,30 @@ class Session:
         ]
         self._items = {item.instance.run_directory: item for item in selected}
         self._needs = graph.needs({key: item.instance.references for key, item in self._items.items()})
+        if self._forks and self._items:
+            warm.current().preload(self._modules(), self.root)
+
+    def _modules(self) -> list[str]:
+        """What the warm process is to import for the selected instances."""
+        flows = {self.root / item.instance.flow: None for item in self._items.values()}
+        builds = [item for item in self._items.values() if item.instance.kind == "build"]
+        if builds:  # which flows they run, only running them shows: those of the project
+            flows |= dict.fromkeys(sorted((self.root / "flows").glob("*.py")))
+        asked: list[str] = self._config.getini("ductaflow_preload")
+        return [*preload.modules_of(flows), *asked, *(preload.FOR_BUILDS if builds else ())]
+
+    def pytest_runtest_logfinish(self) -> None:
+        """Say which modules are not preloaded although they were to be, and why."""
+        if self._forks:
+            for module, reason in warm.current().refused().items():
+                if module not in self._refused:
+                    self._refused.add(module)
+                    warning = pytest.PytestWarning(f"ductaflow: {module} is not preloaded: {reason}")
+                    self._config.issue_config_time_warning(warning, stacklevel=2)
+
+    def pytest_unconfigure(self) -> None:
+        """Let the warm process go."""
+        warm.release()
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_makereport(

@@ -96,10 +96,8 @@ class EngineRun(Protocol):
         """Where the process reports to."""
 
 
-def child_context(
-    task: Task, events: Path, lifeline: int | None, cells: tuple[dict[str, Any], ...]
-) -> Context:
-    """The context of the process that executes a task."""
+def child_context(task: Task, events: Path, cells: tuple[dict[str, Any], ...], **place: Any) -> Context:
+    """The context of the process that executes a task. ``place``: what depends on the engine."""
     return Context(
         project_root=str(task.project_root),
         run_directory=str(task.directory),
@@ -109,6 +107,6 @@ def child_context(
         python_path=task.python_path,
         output=str(task.output),
         events=str(events),
-        lifeline=lifeline,
         cells=cells,
+        **place,
     )

@@ -102,7 +102,7 @@ def test_pythonpath_and_the_project_root_are_importable(project: Project) -> Non
 @pytest.mark.parametrize(
     ("option", "message"),
     [
-        ("--ductaflow-engine=turbo", "--ductaflow-engine: 'turbo' is not one of papermill"),
+        ("--ductaflow-engine=turbo", "--ductaflow-engine: 'turbo' is not one of fork, papermill"),
         *(
             (
                 f"--ductaflow-timeout={value}",

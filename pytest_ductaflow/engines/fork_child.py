@@ -1,0 +1,301 @@
+"""A kernel without sockets of its own: made once in the warm process, run in each of its forks.
+
+It is ipykernel's application, kernel and shell; only what carries messages is ours. In place of zmq's
+channels stands one socket to the driver, and the kernel's session writes each message to it at once.
+Everything up to the user's own start-up code is prepared before the fork.
+"""
+
+from __future__ import annotations
+
+import _io
+import asyncio
+import atexit
+import ctypes
+import errno
+import gc
+import json
+import os
+import signal
+import socket
+import sys
+import threading
+import time
+from typing import Any, Final
+
+import ipykernel
+from ipykernel.ipkernel import IPythonKernel
+from ipykernel.kernelapp import IPKernelApp
+from jupyter_client.session import Session
+from tornado.ioloop import IOLoop
+from traitlets.config import Config
+from traitlets.utils.importstring import import_item
+
+from pytest_ductaflow import context
+from pytest_ductaflow.engines import kernel as in_kernel
+from pytest_ductaflow.engines import wire
+
+_PR_SET_PDEATHSIG: Final = 1
+_LINE_BUFFERED: Final = 1  # C's _IOLBF
+_libc: Final = ctypes.CDLL(None)
+
+
+class _Published:
+    """Stands where ipykernel has the socket that it publishes on."""
+
+
+class _Session(Session):
+    """Sends messages over the run's socket, whole and in order, from any thread."""
+
+    def connect(self, channel: socket.socket) -> None:
+        """Send over this socket, as this process only: a process that the flow forks has no voice."""
+        self._channel, self._sending = channel, threading.Lock()
+        self.pid = os.getpid()
+
+    def disconnect(self) -> None:
+        """Nobody listens any more: what objects say when they go is lost, as in any kernel that stops."""
+        self.pid = -1
+
+    def send(
+        self,
+        stream: Any,
+        msg_or_type: Any,
+        content: Any = None,
+        parent: Any = None,
+        ident: Any = None,
+        buffers: Any = None,
+        track: bool = False,
+        header: Any = None,
+        metadata: Any = None,
+    ) -> Any:
+        if isinstance(msg_or_type, dict):
+            message = msg_or_type
+            buffers = buffers or message.get("buffers", [])
+        else:
+            message = self.msg(msg_or_type, content=content, parent=parent, header=header, metadata=metadata)
+        if os.getpid() != self.pid:
+            return None
+        body = {key: value for key, value in message.items() if key != "buffers"}
+        body["channel"] = "iopub" if isinstance(stream, _Published) else "shell"
+        pieces = wire.pack([self.pack(body), *(memoryview(part).cast("B") for part in buffers or ())])
+        with self._sending:
+            for piece in pieces:
+                self._channel.sendall(piece)
+        return message
+
+    def feed_identities(self, msg_list: Any, copy: bool = True) -> Any:
+        return [], msg_list  # a message arrives as it is
+
+    def deserialize(self, msg_list: Any, content: bool = True, copy: bool = True) -> Any:
+        return msg_list
+
+
+class _ShellChannel:
+    """Stands where ipykernel has the thread that receives requests, as far as its kernel looks there."""
+
+    parent_thread = threading.main_thread()  # that executes cells
+
+    def __bool__(self) -> bool:
+        return False
+
+
+class _Broken(BaseException):
+    """The kernel itself failed, not the cell. ipykernel would log it, and the driver wait for ever."""
+
+
+class _Kernel(IPythonKernel):
+    _execute_sleep = 0.0  # ipykernel waits for its sender thread; there is none
+    _supports_kernel_subshells = False
+
+    async def execute_request(self, stream: Any, ident: Any, parent: Any) -> None:
+        try:
+            await super().execute_request(stream, ident, parent)
+        except Exception as error:
+            raise _Broken from error
+
+
+class _Application(IPKernelApp):
+    """ipykernel's application without its sockets, threads and files."""
+
+    def init_connection_file(self) -> None: ...
+    def init_poller(self) -> None: ...
+    def init_heartbeat(self) -> None: ...
+    def write_connection_file(self, **_: Any) -> None: ...
+    def log_connection_info(self) -> None: ...
+    def close(self) -> None: ...
+
+    def init_sockets(self) -> None:
+        self.session = _Session(parent=self)
+        self.iopub_socket = _Published()
+
+    def init_io(self) -> None:
+        self.displayhook = import_item(str(self.displayhook_class))(self.session, self.iopub_socket)
+        sys.displayhook = self.displayhook
+        self.patch_io()
+
+    def init_kernel(self) -> None:
+        self.kernel = _Kernel.instance(
+            parent=self,
+            session=self.session,
+            iopub_socket=self.iopub_socket,
+            shell_channel_thread=_ShellChannel(),
+            log=self.log,
+            profile_dir=self.profile_dir,
+            user_ns=self.user_ns,
+        )
+        self.displayhook.get_execution_count = lambda: self.kernel.execution_count
+
+    def init_extensions(self) -> None:
+        """Before the fork only IPython's own: others may run any code."""
+        extensions, self.extensions, extra, self.extra_extensions = self.extensions, [], self.extra_extensions, []
+        super().init_extensions()
+        self.default_extensions, self.extensions, self.extra_extensions = [], extensions, extra
+
+    def init_code(self) -> None:
+        """After the fork, like the user's extensions."""
+
+    def start_up(self) -> None:
+        """The user's extensions and start-up files."""
+        super().init_extensions()
+        self._run_startup_files()
+        self._run_exec_lines()
+        self._run_exec_files()
+        self._run_cmd_line_code()
+        self._run_module()
+
+
+def make_application() -> Any:
+    """The kernel, ready to run in forks of this process."""
+    config = Config()
+    config.HistoryManager.enabled = False  # no thread that writes a database; nbclient's kernels have none
+    config.IPKernelApp.connection_file = "kernel.json"  # libraries know a kernel by this section
+    application = _Application.instance(config=config)
+    application.initialize([])
+    in_kernel.ignore_warnings_about_the_kernel()
+    loop = asyncio.new_event_loop()
+    _warm_up(application, loop)
+    loop.close()
+    application.shell._sys_modules_keys = set(sys.modules)
+    # C's own output appears line by line although it goes to a file, and so in order.
+    _libc.setvbuf(ctypes.c_void_p.in_dll(_libc, "stdout"), None, _LINE_BUFFERED, ctypes.c_size_t(0))
+    return application
+
+
+def wait_for_run(application: Any, orders: socket.socket) -> int:
+    """In a fresh fork: wait for a run, be its kernel until the driver says that was all.
+
+    :param orders: says what to run; brings the socket to the driver.
+    :returns: the exit status.
+    """
+    os.setsid()
+    _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    gc.enable()
+    loop = asyncio.new_event_loop()
+    asyncio.set_event_loop(loop)
+    _warm_up(application, loop)
+    with orders:
+        received, descriptors, *_ = socket.recv_fds(orders, 1 << 16, 1)
+        while received and not received.endswith(b"\n"):
+            received += orders.recv(1 << 16)
+    if not received:
+        return 0  # nobody needs us any more
+    request, channel = json.loads(received), socket.socket(fileno=descriptors[0])
+    log = _become(request)
+    run_context = context.current()
+    assert run_context is not None
+    application.session.connect(channel)
+    in_kernel.set_up(application.shell, run_context, log)
+    application.start_up()
+    run_context.report("ready", pid=os.getpid())
+    loop.run_until_complete(_serve(application.kernel, channel))
+    _leave(application.shell)
+    return 0
+
+
+def _warm_up(application: Any, loop: asyncio.AbstractEventLoop) -> None:
+    """Execute a cell that does nothing, while there is time.
+
+    The first time, code that is loaded on demand is loaded; in a fork, the memory that any cell touches
+    becomes its own.
+    """
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        application.session.connect(theirs)
+        request = {"code": "pass", "store_history": False}
+        for kind, content in (("execute_request", request), ("shutdown_request", {})):
+            for piece in wire.pack([application.session.pack(application.session.msg(kind, content))]):
+                ours.sendall(piece)
+        loop.run_until_complete(_serve(application.kernel, theirs))
+
+
+def _become(request: dict[str, Any]) -> int:
+    """Take on what a new process would have; give the descriptor of the kernel's own log."""
+    log = os.open(request["log"], os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+    for descriptor in (1, 2):
+        os.dup2(log, descriptor)
+    os.chdir(request["directory"])
+    os.umask(request["umask"])
+    environment = {"MPLBACKEND": os.environ["MPLBACKEND"], **request["environment"]}
+    zone = os.environ.get("TZ")
+    for name in os.environ.keys() - environment.keys():
+        del os.environ[name]
+    os.environ.update({k: v for k, v in environment.items() if os.environ.get(k) != v})
+    if os.environ.get("TZ") != zone:
+        time.tzset()
+    sys.argv = [os.path.join(os.path.dirname(os.path.dirname(ipykernel.__file__)), "ipykernel_launcher.py")]
+    sys.argv += ["-f", os.path.join(os.path.dirname(request["log"]), "kernel.json")]
+    # Other libraries draw from the system's entropy at each use, or (random) reseed themselves.
+    if "numpy.random" in sys.modules:
+        sys.modules["numpy.random"].seed()
+    return log
+
+
+async def _serve(kernel: Any, channel: socket.socket) -> None:
+    """Handle requests as ipykernel would, one after the other, the event loop running all the time."""
+    loop = asyncio.get_running_loop()
+    kernel.io_loop = IOLoop.current()
+    arrived = asyncio.Event()
+    loop.add_reader(channel, arrived.set)
+    unpacker = wire.Unpacker()
+    while True:
+        await arrived.wait()
+        arrived.clear()
+        try:
+            data = channel.recv(1 << 20, socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            continue
+        if not data:
+            raise ConnectionResetError("the driver is gone")
+        for body, *buffers in unpacker.feed(data):
+            message = kernel.session.unpack(body)
+            message["buffers"] = [memoryview(part) for part in buffers]
+            if message["header"]["msg_type"] == "shutdown_request":
+                loop.remove_reader(channel)
+                kernel.session.disconnect()
+                return
+            await kernel.dispatch_shell(message)
+
+
+def _leave(shell: Any) -> None:
+    """End as Python does, but for taking its modules apart: that would copy most of the shared memory."""
+    threading._shutdown()  # type: ignore[attr-defined] # waits for threads, as at any exit
+    atexit._run_exitfuncs()
+    # What the flow still holds goes now, so that files are written and finalizers run.
+    for name in ("last_exc", "last_type", "last_value", "last_traceback"):
+        sys.__dict__.pop(name, None)
+    shell._last_traceback = None
+    shell.displayhook.exec_result = None
+    shell.user_ns.clear()
+    gc.collect()
+    for thing in gc.get_objects():
+        if isinstance(thing, _io._IOBase):  # not io.IOBase, whose check is slow
+            _flush(thing)
+    _libc.fflush(None)
+
+
+def _flush(file: Any) -> None:
+    try:
+        if not file.closed and file.writable():
+            file.flush()
+    except Exception as error:  # as at any exit: a pipe whose other end is gone, a class of the user's
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EIO):
+            raise

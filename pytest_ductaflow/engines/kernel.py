@@ -1,0 +1,302 @@
+"""The part of every engine that runs in the kernel's process. Self-contained: standard library, IPython.
+
+Whichever way the process came to be, :func:`set_up`
+
+- points descriptors 1 and 2, and with them ``sys.stdout`` and ``sys.stderr``, at the run's output file:
+  what is printed is on disk at once and in order, whoever prints it, and depends on no message;
+- has each message to the driver say how far that file had grown, so that the notebook gets the same
+  text at the same place (see :class:`pytest_ductaflow.capture.OutputText`);
+- compiles cells under the flow's real file name and line numbers, so tracebacks, ``inspect``,
+  warnings, debuggers and coverage speak of ``flows/x.py:42``;
+- reports each exception with its frames, and at exit the process's own "finished".
+
+For papermill's kernels it is an IPython extension, with :func:`open_stream` in place of ipykernel's
+stream class; a forked kernel calls :func:`set_up` itself.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import io
+import linecache
+import logging
+import os
+import shutil
+import signal
+import sys
+import threading
+import traceback
+import warnings
+from collections import deque
+from typing import Any, Final
+
+from pytest_ductaflow import context
+from pytest_ductaflow.engines import measuring
+
+#: Where a message's metadata says how far the output file had grown.
+OUTPUT: Final = "ductaflow_output"
+#: Audit events of what starts another process: before, an unfinished line of ours is written.
+_STARTS_OTHERS: Final = frozenset({"subprocess.Popen", "os.system", "os.posix_spawn", "os.exec"})
+#: Of more stretches of stderr between two messages, the notebook shows the rest as stdout.
+_MOST_MARKS: Final = 1000
+
+
+class Output:
+    """The run's output file behind this process's descriptors 1 and 2."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        # Two opened files, not one twice: the position of each is the end of its own last write.
+        append = os.O_WRONLY | os.O_APPEND | getattr(os, "O_BINARY", 0)
+        self._descriptors = os.open(path, append), os.open(path, append)
+        self._marks: list[list[int]] = []
+
+    def redirect(self) -> None:
+        """From here on, what this process and its children print goes to the file."""
+        for target, descriptor in zip((1, 2), self._descriptors, strict=True):
+            os.dup2(descriptor, target, inheritable=True)
+        sys.stdout = sys.__stdout__ = open_stream(name="stdout")
+        sys.stderr = sys.__stderr__ = open_stream(name="stderr", written=self._mark)
+        os.register_at_fork(before=sys.stdout.flush)
+        sys.addaudithook(_flush_before_others_print)
+
+    def progress(self) -> list[Any]:
+        """The file's size, and the stretches of it that were written to stderr since the last call."""
+        marks, self._marks = self._marks, []
+        return [os.fstat(self._descriptors[0]).st_size, marks]
+
+    def _mark(self, count: int) -> None:
+        with contextlib.suppress(OSError):  # somebody put something else behind descriptor 2
+            end = os.lseek(2, 0, os.SEEK_CUR)
+            if self._marks and self._marks[-1][1] == end - count:
+                self._marks[-1][1] = end
+            elif len(self._marks) < _MOST_MARKS:
+                self._marks.append([end - count, end])
+
+
+def _flush_before_others_print(event: str, _: Any) -> None:
+    if event in _STARTS_OTHERS:
+        sys.stdout.flush()
+
+
+def open_stream(*_: Any, name: str = "", written: Any = None, **__: Any) -> io.TextIOWrapper:
+    """A text stream on descriptor 1 or 2 that writes each line at once, as Python's own on a terminal.
+
+    It is C from ``print`` to the system call. What UTF-8 cannot encode appears as a backslash escape.
+    Takes the arguments of ipykernel's stream class: session, thread, name.
+    """
+    name = name or _[2]
+    raw = io.FileIO(1, "w", closefd=False) if name == "stdout" else _MarkedStream(2, "w", closefd=False)
+    raw.name = f"<{name}>"
+    if written is not None:
+        raw.written = written
+    options = {"line_buffering": True} if name == "stdout" else {"write_through": True}
+    return _TextStream(raw, encoding="utf-8", errors="backslashreplace", newline="\n", **options)
+
+
+class _MarkedStream(io.FileIO):
+    """Says how much it wrote."""
+
+    written: Any = None
+
+    def write(self, data: Any) -> int:
+        if self.written is None:
+            return super().write(data)
+        sys.stdout.flush()
+        count = super().write(data)
+        self.written(count)
+        return count
+
+
+class _TextStream(io.TextIOWrapper):
+    def close(self) -> None:
+        """A script could close its output; a notebook goes on."""
+        self.flush()
+
+
+def load_ipython_extension(shell: Any) -> None:
+    """Set up a fresh kernel for the run that its environment names."""
+    run = context.current()
+    if run is None:
+        return
+    ignore_warnings_about_the_kernel()
+    set_up(shell, run, os.dup(2))
+    if run.lifeline is not None:
+        threading.Thread(target=_watch, args=(run,), name="ductaflow-lifeline", daemon=True).start()
+    run.report("ready", pid=os.getpid())
+
+
+def set_up(shell: Any, run: context.Context, log: int) -> None:
+    """Make this process that of a run.
+
+    :param log: descriptor for what is not the flow's: the kernel's own messages, and the last words
+        after the flow's exit handlers.
+    """
+    _keep_kernel_log_apart(log)
+    output = Output(run.output)
+    output.redirect()
+    sys.path[1:1] = [path for path in run.python_path if path not in sys.path]
+    _mark_messages(shell.kernel, output)
+    _Cells(shell, run)
+    shell.ask_exit = _stop_early
+    # The driver ends what the flow left running; ipykernel would wait for it, zombies included.
+    shell.kernel._process_children = list
+    measurement = measuring.start(run.measuring)
+    atexit.register(_finished, os.getpid(), run, log, measurement)
+
+
+def ignore_warnings_about_the_kernel() -> None:
+    """What Python warns about in the kernel's own code is not the flow's output."""
+    warnings.filterwarnings("ignore", module=r"(ipykernel|jupyter_client|tornado|traitlets|zmq)(\.|$)")
+
+
+def _mark_messages(kernel: Any, output: Output) -> None:
+    session, send, published = kernel.session, kernel.session.send, kernel.iopub_socket
+
+    def send_marked(
+        stream: Any,
+        msg_or_type: Any,
+        content: Any = None,
+        parent: Any = None,
+        ident: Any = None,
+        buffers: Any = None,
+        track: bool = False,
+        header: Any = None,
+        metadata: Any = None,
+    ) -> Any:
+        if stream is published:
+            metadata = {**(metadata or {}), OUTPUT: output.progress()}
+            if isinstance(msg_or_type, dict):
+                msg_or_type["metadata"].update(metadata)
+        return send(stream, msg_or_type, content, parent, ident, buffers, track, header, metadata)
+
+    session.send = send_marked
+
+
+class _Cells:
+    """Knows which cell of the flow runs; compiles it in place and reports what it raises."""
+
+    def __init__(self, shell: Any, run: context.Context) -> None:
+        self._context = run
+        self._waiting = deque(run.cells)
+        self._cell: dict[str, Any] = {}
+        self._source: str | None = None  # of the cell that runs, magics already transformed
+        self._compiler = shell.compile
+        self._cache, self._parse = self._compiler.cache, self._compiler.ast_parse
+        self._compiler.cache, self._compiler.ast_parse = self._cache_cell, self._parse_cell
+        if run.flow:
+            with open(run.flow, encoding="utf-8") as file:
+                lines = file.read().splitlines(keepends=True)
+            linecache.cache[run.flow] = (sum(map(len, lines)), None, lines, run.flow)
+        shell.events.register("post_run_cell", self._ended)
+
+    def _cache_cell(self, transformed: str, number: int = 0, raw_code: str | None = None) -> str:
+        for position, cell in enumerate(self._waiting):
+            if cell["source"] == raw_code:
+                for _ in range(position + 1):
+                    self._waiting.popleft()
+                self._cell = cell
+                if cell["line"] is None:  # the injected parameters stand in no file
+                    break
+                self._source = transformed
+                return self._context.flow
+        self._source = None
+        return str(self._cache(transformed, number, raw_code))
+
+    def _parse_cell(self, source: str, filename: str = "<unknown>", symbol: str = "exec") -> Any:
+        if source == self._source and filename == self._context.flow:
+            source = "\n" * (self._cell["line"] - 1) + source
+        return self._parse(source, filename, symbol)
+
+    def _ended(self, result: Any) -> None:
+        error = result.error_before_exec or result.error_in_exec
+        if error is not None:
+            self._context.report("error", **describe_exception(error, self._context))
+
+
+def describe_exception(error: BaseException, run: context.Context) -> dict[str, Any]:
+    """An exception as plain data: type, message, the frames from the flow on, the traceback as text."""
+    root = run.project_root.rstrip(os.sep) + os.sep
+    frames = traceback.extract_tb(error.__traceback__)
+    in_flow = [index for index, frame in enumerate(frames) if frame.filename == run.flow]
+    trace = traceback.TracebackException.from_exception(error)
+    _trim(trace, run.flow)
+    shown = [
+        {"file": frame.filename.removeprefix(root), "line": frame.lineno, "function": frame.name}
+        for frame in (frames[in_flow[0] :] if in_flow else ())
+    ]
+    if isinstance(error, SyntaxError) and error.filename == run.flow:
+        shown = [{"file": run.flow.removeprefix(root), "line": error.lineno, "function": "<module>"}]
+    place = next((f for f in reversed(shown) if f["file"] == run.flow.removeprefix(root)), {})
+    try:
+        message = str(error)
+    except Exception as failure:  # a broken __str__ must not hide the error
+        message = f"<no message: {type(failure).__name__} in __str__>"
+    details: dict[str, Any] = {
+        "type": type(error).__qualname__,
+        "message": message.encode("utf-8", "backslashreplace").decode(),
+        "file": place.get("file"),
+        "line": place.get("line"),
+        "frames": shown,
+        "traceback": "".join(trace.format())
+        .replace(f'File "{root}', 'File "')
+        .encode("utf-8", "backslashreplace")
+        .decode(),
+    }
+    directory, cause = getattr(error, "directory", None), getattr(error, "error", None)
+    if isinstance(directory, str) and isinstance(cause, dict):  # RunFailed: a flow of this build failed
+        details["run"], details["cause"] = directory, cause
+    return details
+
+
+def _trim(trace: traceback.TracebackException, flow: str) -> None:
+    """Leave out the frames of IPython above the flow's own, in the whole chain."""
+    seen = trace
+    while seen is not None:
+        own = [index for index, frame in enumerate(seen.stack) if frame.filename == flow]
+        if own:
+            del seen.stack[: own[0]]
+        elif isinstance(seen, traceback.TracebackException) and any(
+            "IPython" in f.filename for f in seen.stack
+        ):
+            seen.stack.clear()
+        following = seen.__cause__ or (None if seen.__suppress_context__ else seen.__context__)
+        if following is None:
+            return
+        seen = following
+
+
+def _keep_kernel_log_apart(log: int) -> None:
+    """What ipykernel logs about itself goes where its start-up messages go, not among the flow's lines."""
+    from ipykernel.kernelapp import IPKernelApp
+
+    stream = open(log, "w", encoding="utf-8", errors="backslashreplace")  # noqa: SIM115 # for its life
+    for handler in IPKernelApp.instance().log.handlers:
+        if isinstance(handler, logging.StreamHandler):
+            handler.setStream(stream)
+
+
+def _stop_early() -> None:
+    """``exit()`` and ``quit()`` stop a script; ipykernel would go on with the next cell."""
+    raise SystemExit
+
+
+def _finished(pid: int, run: context.Context, log: int, measurement: Any) -> None:
+    """The flow's exit handlers have run: what is printed from here on is not the flow's."""
+    if os.getpid() == pid:
+        measuring.stop(measurement)
+        run.report("finished")
+        os.dup2(log, 1)
+        os.dup2(log, 2)
+
+
+def _watch(run: context.Context) -> None:
+    assert run.lifeline is not None
+    while os.read(run.lifeline, 1):
+        pass
+    # The driver is gone and cannot tidy up any more.
+    shutil.rmtree(os.path.dirname(run.events), ignore_errors=True)
+    if os.getpgrp() == os.getpid():
+        os.killpg(0, signal.SIGKILL)
+    os._exit(1)
