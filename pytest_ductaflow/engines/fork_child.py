@@ -78,8 +78,11 @@ class _Session(Session):
         body["channel"] = "iopub" if isinstance(stream, _Published) else "shell"
         pieces = wire.pack([self.pack(body), *(memoryview(part).cast("B") for part in buffers or ())])
         with self._sending:
-            for piece in pieces:
-                self._channel.sendall(piece)
+            try:
+                for piece in pieces:
+                    self._channel.sendall(piece)
+            except ConnectionError:
+                self.disconnect()
         return message
 
     def feed_identities(self, msg_list: Any, copy: bool = True) -> Any:

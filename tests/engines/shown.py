@@ -72,6 +72,12 @@ class Like(str):
 
     __hash__ = str.__hash__
 
+    def __add__(self, other: str) -> Like:
+        return Like(str(self) + (str(other) if isinstance(other, Like) else re.escape(other)))
+
+    def __radd__(self, other: str) -> Like:
+        return Like(re.escape(other) + str(self))
+
     def __repr__(self) -> str:
         return f"Like({super().__repr__()})"
 
