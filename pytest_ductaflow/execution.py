@@ -304,10 +304,9 @@ class Run:
     def write_files(self, *, injected: bool) -> None:
         """Write config and notebook. ``injected``: with the parameters already in the notebook."""
         text = self._parameterized() if injected else self.flow.serialized
-        record.write_atomically(self.directory.config, strict_json.dumps(self.config).encode())
-        record.write_atomically(
-            self.directory.notebook, text.encode("utf-8", "backslashreplace"), durable=injected
-        )
+        files = {self.directory.config: strict_json.dumps(self.config), self.directory.notebook: text}
+        for path, content in files.items():  # the record holds the config too, and the engine saves again
+            record.write_atomically(path, content.encode("utf-8", "backslashreplace"), durable=injected)
 
     def _parameterized(self) -> str:
         """The notebook with the config in it, as the engine would make it."""

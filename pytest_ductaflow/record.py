@@ -133,10 +133,11 @@ def make_directory(path: Path) -> Path:
     return path.resolve()
 
 
-def write_atomically(path: Path, data: bytes, *, durable: bool = True) -> None:
+def write_atomically(path: Path, data: bytes, *, durable: bool = True, last: bool = True) -> None:
     """Replace a file as a whole: at no moment is it missing or half there, whatever happens.
 
-    :param durable: also wait until it is on the disk.
+    :param durable: also wait until its content is on the disk.
+    :param last: no other file of this directory follows: wait until the directory is on the disk, too.
     """
     temporary = path.parent / f".{path.name}.{uuid.uuid4().hex}.tmp"
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
@@ -151,7 +152,7 @@ def write_atomically(path: Path, data: bytes, *, durable: bool = True) -> None:
         with contextlib.suppress(OSError):
             os.unlink(temporary)
         raise
-    if durable and os.name == "posix":
+    if durable and last and os.name == "posix":
         directory = os.open(path.parent, os.O_RDONLY)
         try:
             os.fsync(directory)

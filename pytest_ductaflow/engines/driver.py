@@ -7,7 +7,6 @@ at most), and the verdict, which comes from the kernel's process itself and neve
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import copy
 import logging
@@ -34,12 +33,10 @@ from pytest_ductaflow.engines.processes import describe_end, private_directory
 from pytest_ductaflow.record import write_atomically
 
 _ENGINE_NAME: Final = "ductaflow"
-#: Seconds in which a kernel must be up.
-START_TIMEOUT: Final = 60
 #: Seconds in which an idle kernel must have stopped after it was asked to.
 STOP_TIMEOUT: Final = 20
 #: Seconds between two saves of a notebook that runs: what is on disk is never older than one.
-_SAVE_INTERVAL: Final = 0.8
+SAVE_INTERVAL: Final = 0.8
 #: Where a message's metadata says how far the output file had grown (``engines.kernel.OUTPUT``).
 _OUTPUT: Final = "ductaflow_output"
 
@@ -65,7 +62,6 @@ class NotebookRun:
         self.stopped = False
         self.events_file().touch()
         self._manager: _Manager | None = None
-        self._ticking = False
         self._thread = threading.Thread(
             target=self._work, name=f"ductaflow-{task.flow.path.stem}", daemon=True
         )
@@ -77,8 +73,11 @@ class NotebookRun:
         """Begin to start a kernel, before papermill reads the notebook."""
 
     def connect(self, manager: NotebookExecutionManager, kernel_name: str) -> None:
-        """Execute the notebook's cells in the kernel, have it stop."""
+        """Execute the notebook's cells in the kernel and ask it to stop."""
         raise NotImplementedError
+
+    def wait_for_exit(self) -> None:
+        """Come back when nothing of the kernel is left; ``exit_status`` is known then."""
 
     def stop(self) -> None:
         """Kill the kernel and everything it started."""
@@ -122,6 +121,9 @@ class NotebookRun:
             )
         except Exception as error:
             problem = error
+        self.wait_for_exit()
+        if self._manager is not None:
+            self._take_rest(self._manager.nb)
         self._judge(problem)
         measuring.collect(self.private)
 
@@ -182,7 +184,7 @@ class NotebookRun:
         cells = tuple(
             {"source": cell.source, "line": line}
             for cell, line in zip(flow.notebook.cells, flow.lines, strict=True)
-            if _runs(cell)
+            if runs(cell)
         )
         self.outcome.total = len(cells) + 1  # the injected parameters
         file = self.private / "context.json"
@@ -197,23 +199,15 @@ class NotebookRun:
         """Execute the cells of a parameterised notebook."""
         self._manager = manager
         manager.nb.metadata.papermill["parameters"] = {}  # the injected cell has them; NaN here is no JSON
-        try:
-            self.connect(manager, kernel_name)
-        finally:
-            self._take_rest(manager.nb)
+        self.connect(manager, kernel_name)
 
     def cell_started(self, index: int) -> None:
         """A code cell is about to run."""
         self.outcome.current = index
         self.task.cell_started(index)
 
-    def start_saving(self, **_: Any) -> None:
-        """Save the notebook once a second while cells run."""
-        if not self._ticking:
-            self._ticking = True
-            asyncio.get_running_loop().call_later(_SAVE_INTERVAL, self._save_now_and_again)
-
-    def _save_now_and_again(self) -> None:
+    def save_running(self) -> float:
+        """Save the notebook as it is now; give the seconds until the next time."""
         assert self._manager is not None
         started = time.monotonic()
         notebook, index = self._manager.nb, self.outcome.current
@@ -223,8 +217,7 @@ class NotebookRun:
             cell = notebook.cells[index] = copy.copy(notebook.cells[index])
             cell.outputs = [*cell.outputs, nbformat.v4.new_output("stream", name="stdout", text=text)]
         self._save(notebook, durable=False)
-        pause = max(_SAVE_INTERVAL, 4 * (time.monotonic() - started))  # a huge notebook takes its time
-        asyncio.get_running_loop().call_later(pause, self._save_now_and_again)
+        return max(SAVE_INTERVAL, 4 * (time.monotonic() - started))  # a huge notebook takes its time
 
     def save_at_the_end(self, notebook: nbformat.NotebookNode) -> None:
         """Save the notebook for good."""
@@ -232,15 +225,17 @@ class NotebookRun:
 
     def _save(self, notebook: nbformat.NotebookNode, *, durable: bool) -> None:
         data = nbformat.writes(notebook).encode("utf-8", "backslashreplace")
-        write_atomically(self.task.notebook, data, durable=durable)
+        write_atomically(self.task.notebook, data, durable=durable, last=False)  # the record follows
 
     def _take_rest(self, notebook: nbformat.NotebookNode) -> None:
         """What was printed after the kernel's last word (at exit, by a thread, before it died)."""
-        if self.outcome.current is not None:
+        rest = [] if self.outcome.current is None else self.text.rest()
+        if rest:
             outputs = notebook.cells[self.outcome.current].outputs
-            for name, text in self.text.rest():
+            for name, text in rest:
                 outputs.append(nbformat.v4.new_output("stream", name=name, text=text))
                 join_streams(outputs)
+            self.save_at_the_end(notebook)
 
 
 class _Manager(NotebookExecutionManager):
@@ -308,12 +303,11 @@ class Client(TextClient):
     """The client of a run: tells it which cell starts and which one ended well."""
 
     def __init__(self, manager: NotebookExecutionManager, *, run: NotebookRun, **options: Any) -> None:
-        options |= {"log": silent, "timeout": None, "on_cell_start": run.start_saving}
-        super().__init__(manager, text=run.text, startup_timeout=START_TIMEOUT, **options)
+        super().__init__(manager, text=run.text, log=silent, timeout=None, **options)
         self._run = run
 
     def execute_cell(self, cell: nbformat.NotebookNode, cell_index: int, **options: Any) -> Any:
-        if not _runs(cell):
+        if not runs(cell):
             return super().execute_cell(cell, cell_index, **options)
         self._run.cell_started(cell_index)
         result = super().execute_cell(cell, cell_index, **options)
@@ -338,7 +332,8 @@ def _literal(path: Path) -> str:
     return str(path).replace("{", "{{").replace("}", "}}")
 
 
-def _runs(cell: nbformat.NotebookNode) -> bool:
+def runs(cell: nbformat.NotebookNode) -> bool:
+    """Whether a cell is executed at all."""
     if cell.cell_type != "code" or not cell.source.strip():
         return False
     return "skip-execution" not in cell.metadata.get("tags", [])

@@ -7,34 +7,35 @@ that the run started is gone, how it ended.
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import json
 import os
+import select
 import shutil
 import socket
+import time
 import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections import deque
 from pathlib import Path
-from queue import Empty
 from typing import Any, Final
 
+import nbformat
 from jupyter_client.jsonutil import extract_dates
 from jupyter_client.session import Session
-from jupyter_core.utils import run_sync
-from nbclient.exceptions import DeadKernelError
+from nbclient.client import timestamp
+from nbclient.exceptions import CellExecutionComplete, CellExecutionError, CellTimeoutError, DeadKernelError
 from papermill.engines import NotebookExecutionManager
 
 from pytest_ductaflow import context
 from pytest_ductaflow.capture import OutputText
 from pytest_ductaflow.engines import warm, wire
 from pytest_ductaflow.engines.base import Task
-from pytest_ductaflow.engines.driver import STOP_TIMEOUT, Client, NotebookRun, TextClient
+from pytest_ductaflow.engines.driver import SAVE_INTERVAL, STOP_TIMEOUT, Client, NotebookRun, TextClient, runs
 from pytest_ductaflow.engines.processes import kill_tree, private_directory
 from pytest_ductaflow.errors import DuctaflowError
 from pytest_ductaflow.flow import NATIVE_KERNELS
 
+_LONG: Final = 3600.0
 #: Seconds that a killed run has to be gone.
 _KILL_TIMEOUT: Final = 10.0
 
@@ -55,12 +56,17 @@ class ForkRun(NotebookRun):
     def connect(self, manager: NotebookExecutionManager, kernel_name: str) -> None:
         """Execute the notebook in the fork."""
         assert self._fork is not None
+        self._fork.started()
+        if self.stopped:  # in the meantime
+            self._fork.kill()
         try:
-            self._fork.started()
-            if self.stopped:  # in the meantime
-                self._fork.kill()
             _RunClient(manager, run=self, fork=self._fork, kernel_name=kernel_name).execute()
         finally:
+            self._fork.shut_down()
+
+    def wait_for_exit(self) -> None:
+        """Come back when nothing of the fork is left."""
+        if self._fork is not None:
             self._fork.close()
             self.exit_status = self._fork.exit_status
 
@@ -70,14 +76,9 @@ class ForkRun(NotebookRun):
         if self._fork is not None:
             self._fork.kill()
 
-    def tidy(self) -> None:
-        """Let go a fork that papermill did not come to use."""
-        if self._fork is not None:
-            self._fork.release()
-
 
 class Fork:
-    """A kernel in a fork. To nbclient it is kernel manager and kernel client in one.
+    """A kernel in a fork, spoken to over one socket.
 
     :param environment: of the new process; it names the run's context.
     :param log: what the process prints that is not the run's.
@@ -88,9 +89,14 @@ class Fork:
         self, process: warm.WarmProcess, directory: Path, environment: dict[str, str], log: Path
     ) -> None:
         self.exit_status: int | None = None
+        self.language: dict[str, Any] = {}
         self.session = Session(check_pid=False)  # builds messages; nothing is sent by it
-        self.iopub_channel, self.shell_channel = _Channel(self), _Channel(self)
+        self.shell_channel = self  # where nbclient's widgets send
+        self._process = process
+        self._pid: int | None = None
         self._said = b""
+        self._arrived: deque[dict[str, Any]] = deque()
+        self._unpacker = wire.Unpacker()
         self._channel, theirs = socket.socketpair()
         message = {
             "do": "run",
@@ -105,107 +111,100 @@ class Fork:
         except BaseException:
             self._channel.close()
             raise
-        self._process, self._pid = process, None
 
     def started(self) -> None:
         """Wait until it exists.
 
         :raises DuctaflowError: if it cannot be made.
         """
-        self._pid = self._next("pid")
-        if self._pid is None:
+        said = self._next("pid")
+        if said is None:
             raise DuctaflowError(f"the warm process ended: {self._process.log()}")
+        self._pid, self.language = said["pid"], said["language"]
 
-    # --- as a kernel client ---
-
-    async def open(self) -> None:
-        """Listen to the kernel, in the event loop that runs now."""
-        reader, self._writer = await asyncio.open_connection(sock=self._channel, limit=1 << 22)
-        self._listening = asyncio.ensure_future(self._listen(reader))
-
-    def execute(self, code: str, store_history: bool = True, stop_on_error: bool = True) -> str:
+    def execute(self, code: str, **content: Any) -> str:
         """Ask for the execution of a cell; give the request's id."""
-        content = {
-            "code": code,
-            "silent": False,
-            "store_history": store_history,
-            "user_expressions": {},
-            "allow_stdin": False,
-            "stop_on_error": stop_on_error,
-        }
-        return self._request("execute_request", content)
-
-    def kernel_info(self) -> str:
-        """Ask what the kernel is; give the request's id."""
-        return self._request("kernel_info_request", {})
+        message = self.session.msg(
+            "execute_request", {"code": code, "silent": False, "allow_stdin": False, **content}
+        )
+        self.send(message)
+        return str(message["header"]["msg_id"])
 
     def send(self, message: dict[str, Any]) -> None:
-        """Send a message; what does not go at once goes while the event loop runs."""
+        """Send a message. What arrives in the meantime is kept, so neither side blocks the other."""
         body = {key: value for key, value in message.items() if key != "buffers"}
-        buffers = [memoryview(part).cast("B") for part in message.get("buffers") or ()]
-        for piece in wire.pack([self.session.pack(body), *buffers]):
-            self._writer.write(piece)
+        parts = [memoryview(part).cast("B") for part in message.get("buffers") or ()]
+        for piece in wire.pack([self.session.pack(body), *parts]):
+            left = memoryview(piece)
+            while left:
+                readable, writable, _ = select.select([self._channel], [self._channel], [])
+                if readable and not self._receive():
+                    return  # it died: whoever waits for the answer learns that
+                if writable:
+                    with contextlib.suppress(BlockingIOError, ConnectionError):
+                        left = left[self._channel.send(left, socket.MSG_DONTWAIT) :]
 
-    # --- as a kernel manager ---
+    def next_message(self, timeout: float) -> dict[str, Any] | None:
+        """The next message, ``None`` if none comes within ``timeout`` seconds.
 
-    async def is_alive(self) -> bool:
-        """Its end is noticed at once, as the end of its messages."""
-        return True
+        :raises DeadKernelError: when there will be no more.
+        """
+        while not self._arrived:
+            if not select.select([self._channel], [], [], timeout)[0]:
+                return None
+            if not self._receive():
+                raise DeadKernelError("the kernel died")
+        return self._arrived.popleft()
 
     def kill(self) -> None:
         """Kill it with all it started."""
         if self._pid is not None and self.exit_status is None:
             kill_tree(self._pid)
 
-    async def shut_down(self) -> None:
-        """Ask it to end by itself, and listen no more."""
-        self._request("shutdown_request", {})
-        self._listening.cancel()
-        self._writer.close()
-        with contextlib.suppress(asyncio.CancelledError, ConnectionError):
-            await self._listening
-        with contextlib.suppress(ConnectionError):
-            await self._writer.wait_closed()
+    def shut_down(self) -> None:
+        """Ask it to end by itself."""
+        self.send(self.session.msg("shutdown_request"))
 
     def close(self) -> None:
-        """Come back when nothing of it is left: it has been asked to end, or else is killed."""
+        """Wait until nothing of it is left; kill it if it does not end by itself."""
+        if self._pid is None:
+            self.shut_down()
         for limit in (STOP_TIMEOUT, _KILL_TIMEOUT):
             try:
                 self._control.settimeout(limit)
-                self.exit_status = self._next("status")
+                said = self._next("status")
+                self.exit_status = said["status"] if said else None
                 break
             except TimeoutError:
                 self.kill()
         self.release()
 
-    # --- within ---
+    def release(self) -> None:
+        """Close the connections; a fork that still runs is killed by the warm process."""
+        self._control.close()
+        self._channel.close()
 
-    def _request(self, kind: str, content: dict[str, Any]) -> str:
-        message = self.session.msg(kind, content)
-        self.send(message)
-        return str(message["header"]["msg_id"])
+    def _receive(self) -> bool:
+        """Take what has arrived; whether there will be more."""
+        try:
+            data = self._channel.recv(1 << 20)
+        except ConnectionError:
+            return False
+        for body, *buffers in self._unpacker.feed(data):
+            message = self.session.unpack(body)
+            message["buffers"] = buffers
+            message["header"] = extract_dates(message["header"])
+            self._arrived.append(message)
+        return bool(data)
 
-    async def _listen(self, reader: asyncio.StreamReader) -> None:
-        unpacker = wire.Unpacker()
-        with contextlib.suppress(ConnectionError):
-            while data := await reader.read(1 << 20):
-                for body, *buffers in unpacker.feed(data):
-                    message = self.session.unpack(body)
-                    message["buffers"] = buffers
-                    for part in ("header", "parent_header"):
-                        message[part] = extract_dates(message[part])
-                    published = message.pop("channel") == "iopub"
-                    (self.iopub_channel if published else self.shell_channel).messages.put_nowait(message)
-        self.shell_channel.messages.put_nowait(None)  # whoever waits for a reply waits in vain
-
-    def _next(self, key: str) -> int | None:
-        """The next number of this name that the warm process says; ``None`` if it is gone."""
+    def _next(self, key: str) -> dict[str, Any] | None:
+        """The next message of the warm process that has this key; ``None`` if the process is gone."""
         while True:
             *lines, self._said = self._said.split(b"\n")
             for line in lines:
-                message = json.loads(line)
+                message: dict[str, Any] = json.loads(line)
                 if key in message:
-                    return int(message[key])
+                    return message
             try:
                 data = self._control.recv(1 << 16)
             except ConnectionError:
@@ -214,67 +213,71 @@ class Fork:
                 return None
             self._said += data
 
-    def release(self) -> None:
-        """Close the connections; a fork that still runs is killed by the warm process."""
-        self._control.close()
-        self._channel.close()
 
+class _ForkClient(TextClient):
+    """Executes cells in a fork. What comes back is processed by nbclient."""
 
-class _Channel:
-    """One of a kernel client's channels, as far as nbclient uses it."""
-
-    def __init__(self, fork: Fork) -> None:
-        self._fork = fork
-        self.messages: asyncio.Queue[dict[str, Any] | None] = asyncio.Queue()
-
-    async def get_msg(self, timeout: float | None = None) -> dict[str, Any]:
-        """The next message. :raises Empty: after ``timeout`` seconds. :raises DeadKernelError: if it died."""
-        try:
-            message = await asyncio.wait_for(self.messages.get(), timeout)
-        except asyncio.TimeoutError:
-            raise Empty from None
-        if message is None:
-            raise DeadKernelError("the kernel died")
-        return message
-
-    def send(self, message: dict[str, Any]) -> None:
-        """Send a message to the kernel."""
-        self._fork.send(message)
-
-
-class _ForkedKernel(TextClient):
-    """A client whose kernel is a fork."""
-
-    _fork: Fork
-
-    async def _async_poll_kernel_alive(self) -> None:
-        """The channels say at once when it died."""
-
-    @contextmanager
-    def setup_kernel(self, **_: Any) -> Iterator[None]:
-        self.km = self.kc = self._fork
-        _open(self._fork)
-        try:
-            yield
-        finally:
-            self.km = self.kc = None
-            _shut_down(self._fork)
-
-
-_open = run_sync(Fork.open)
-_shut_down = run_sync(Fork.shut_down)
-
-
-class _RunClient(_ForkedKernel, Client):
     def __init__(self, manager: NotebookExecutionManager, *, fork: Fork, **options: Any) -> None:
         super().__init__(manager, **options)
         self._fork = fork
 
+    def execute(self, **_: Any) -> nbformat.NotebookNode:
+        self.reset_execution_trackers()
+        self.kc = self._fork
+        self.papermill_execute_cells()
+        self.nb.metadata["language_info"] = self._fork.language
+        self.set_widgets_metadata()
+        return self.nb
 
-class _PlainClient(_ForkedKernel):
-    def __init__(self, manager: NotebookExecutionManager, *, fork: Fork, **options: Any) -> None:
+    def execute_cell(self, cell: nbformat.NotebookNode, cell_index: int, **_: Any) -> nbformat.NotebookNode:
+        if not runs(cell):
+            return cell
+        cell["metadata"]["execution"] = times = {}
+        cell.outputs = []
+        self.clear_before_next_output = False
+        self.code_cells_executed += 1
+        allowed = self.allow_errors or "raises-exception" in cell.metadata.get("tags", [])
+        limit = self._get_timeout(cell)
+        deadline = None if limit is None else time.monotonic() + limit
+        request = self._fork.execute(cell.source, stop_on_error=not allowed)
+        reply: dict[str, Any] = {}
+        while True:
+            message = self._next_message(deadline)
+            if message is None:
+                raise CellTimeoutError.error_from_timeout_and_cell("Cell execution timed out", limit, cell)
+            if message["parent_header"].get("msg_id") != request:
+                continue
+            if message["msg_type"] == "execute_reply":
+                reply = message["content"]
+                times["shell.execute_reply"] = timestamp(message)
+                continue
+            try:
+                self.process_message(message, cell, cell_index)
+            except CellExecutionComplete:
+                break
+        if reply["status"] == "error" and not allowed:
+            raise CellExecutionError.from_cell_and_msg(cell, reply)
+        return cell
+
+    def _next_message(self, deadline: float | None) -> dict[str, Any] | None:
+        left = _LONG if deadline is None else deadline - time.monotonic()
+        return self._fork.next_message(max(0.0, left))
+
+
+class _RunClient(Client, _ForkClient):
+    """The client of a run, which has its notebook saved while it waits."""
+
+    def __init__(self, manager: NotebookExecutionManager, **options: Any) -> None:
         super().__init__(manager, **options)
-        self._fork = fork
+        self._save_at = time.monotonic() + SAVE_INTERVAL
+
+    def _next_message(self, deadline: float | None) -> dict[str, Any]:
+        while True:
+            message = self._fork.next_message(max(0.0, self._save_at - time.monotonic()))
+            if time.monotonic() >= self._save_at:
+                self._save_at = time.monotonic() + self._run.save_running()
+            if message is not None:
+                return message
 
 
 def execute_plainly(manager: NotebookExecutionManager, kernel_name: str, **options: Any) -> None:
@@ -305,7 +308,7 @@ def execute_plainly(manager: NotebookExecutionManager, kernel_name: str, **optio
         fork = Fork(process, Path(place), environment, private / "kernel.log")
         try:
             fork.started()
-            client = _PlainClient(
+            client = _ForkClient(
                 manager, text=OutputText(output), fork=fork, kernel_name=kernel_name, **options
             )
             client.execute()
@@ -313,6 +316,7 @@ def execute_plainly(manager: NotebookExecutionManager, kernel_name: str, **optio
             fork.kill()
             raise
         finally:
+            fork.shut_down()
             fork.close()
     finally:
         shutil.rmtree(private, ignore_errors=True)

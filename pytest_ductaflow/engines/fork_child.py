@@ -36,6 +36,8 @@ from pytest_ductaflow.engines import wire
 
 _PR_SET_PDEATHSIG: Final = 1
 _LINE_BUFFERED: Final = 1  # C's _IOLBF
+#: Messages that show nothing: they go together with the next one that does, or with the cell's end.
+_CAN_WAIT: Final = frozenset({"status", "execute_input", "execute_reply"})
 _libc: Final = ctypes.CDLL(None)
 
 
@@ -49,6 +51,7 @@ class _Session(Session):
     def connect(self, channel: socket.socket) -> None:
         """Send over this socket, as this process only: a process that the flow forks has no voice."""
         self._channel, self._sending = channel, threading.Lock()
+        self._held = b""
         self.pid = os.getpid()
 
     def disconnect(self) -> None:
@@ -75,9 +78,13 @@ class _Session(Session):
         if os.getpid() != self.pid:
             return None
         body = {key: value for key, value in message.items() if key != "buffers"}
-        body["channel"] = "iopub" if isinstance(stream, _Published) else "shell"
         pieces = wire.pack([self.pack(body), *(memoryview(part).cast("B") for part in buffers or ())])
         with self._sending:
+            if message["msg_type"] in _CAN_WAIT and message["content"].get("execution_state") != "idle":
+                self._held += b"".join(pieces)
+                return message
+            pieces[0] = self._held + pieces[0]
+            self._held = b""
             try:
                 for piece in pieces:
                     self._channel.sendall(piece)

@@ -26,6 +26,7 @@ import struct
 import sys
 import sysconfig
 import time
+import warnings
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -40,7 +41,7 @@ _KILL_TIMEOUT: Final = 5.0
 #: Seconds between two looks at whether they have.
 _KILL_POLL: Final = 0.005
 #: After so many quiet seconds there is time to fork a child in advance.
-_IDLE: Final = 0.001
+_IDLE: Final = 0.01
 
 
 @dataclass(eq=False)
@@ -190,7 +191,7 @@ class _Server:
         connection.descriptors.clear()
         run = _Run(spare.pid, message["environment"][context.VARIABLE], message["directory"], connection)
         connection.run = self._runs[spare.pid] = run
-        self._reply(connection, pid=spare.pid)
+        self._reply(connection, pid=spare.pid, language=self._app.kernel.language_info)
 
     def _fork(self) -> _Spare:
         if not self._frozen:  # garbage of the imports goes, the rest is shared with every child
@@ -311,7 +312,9 @@ class _Server:
 def _unsafe(root: str) -> str | None:
     """Why this process must not be forked, or not shared, any more."""
     if _threads() > 1:
-        pid = os.fork()  # BLAS libraries end their threads at a fork by themselves: see whether that was all
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # of forking with threads: that is the question
+            pid = os.fork()  # BLAS libraries end their threads at a fork by themselves; was that all?
         if pid == 0:
             os._exit(0)
         os.waitpid(pid, 0)

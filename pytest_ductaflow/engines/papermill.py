@@ -6,6 +6,7 @@ group, and no ``PYTEST_*`` in its environment.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import signal
@@ -19,9 +20,12 @@ from jupyter_client.manager import AsyncKernelManager
 from papermill.engines import NotebookExecutionManager
 
 from pytest_ductaflow.engines.base import Task
-from pytest_ductaflow.engines.driver import STOP_TIMEOUT, Client, NotebookRun
+from pytest_ductaflow.engines.driver import SAVE_INTERVAL, STOP_TIMEOUT, Client, NotebookRun
 from pytest_ductaflow.engines.processes import kill_tree
 from pytest_ductaflow.flow import NATIVE_KERNELS
+
+#: Seconds in which a kernel must be up.
+_START_TIMEOUT: Final = 60
 
 _EXTENSION_ARGUMENTS: Final = (
     "--IPKernelApp.outstream_class=pytest_ductaflow.engines.kernel.open_stream",
@@ -35,6 +39,7 @@ class PapermillRun(NotebookRun):
     def __init__(self, task: Task) -> None:
         self._process: Any = None  # the kernel's Popen
         self._lifeline: tuple[int, int] | None = os.pipe() if os.name == "posix" else None
+        self._saving = False
         super().__init__(task)
 
     def connect(self, manager: NotebookExecutionManager, kernel_name: str) -> None:
@@ -47,6 +52,8 @@ class PapermillRun(NotebookRun):
                 run=self,
                 km=_kernel_manager(kernel_name, self.private),
                 kernel_name=kernel_name,
+                startup_timeout=_START_TIMEOUT,
+                on_cell_start=self.start_saving,
                 resources={"metadata": {"path": str(self.task.directory)}},
                 extra_arguments=list(_EXTENSION_ARGUMENTS),
             )
@@ -63,6 +70,15 @@ class PapermillRun(NotebookRun):
         self._process = getattr(kernel.provisioner, "process", None)
         if self.stopped and self._process is not None:  # stopped while it started
             kill_tree(self._process.pid)
+
+    def start_saving(self, **_: Any) -> None:
+        """Save the notebook once a second while cells run."""
+        if not self._saving:
+            self._saving = True
+            asyncio.get_running_loop().call_later(SAVE_INTERVAL, self._save_again)
+
+    def _save_again(self) -> None:
+        asyncio.get_running_loop().call_later(self.save_running(), self._save_again)
 
     def stop(self) -> None:
         """Kill the kernel and everything it started."""

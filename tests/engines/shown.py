@@ -6,8 +6,8 @@ executed once by each engine and once by papermill alone, with its own untouched
 
 from __future__ import annotations
 
-import contextlib
 import importlib.util
+import os
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,12 +18,12 @@ from typing import Any, Final
 import jupytext
 import nbformat
 import papermill
+import pytest
 from nbformat import NotebookNode
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
 from pytest_ductaflow.engines import available
 from pytest_ductaflow.execution import Request, execute
-from pytest_ductaflow.record import Record
 
 #: papermill without us: the notebook as jupytext reads it, the config as papermill's parameter.
 PLAIN: Final = "plain papermill"
@@ -31,6 +31,7 @@ OURS: Final = available()
 EVERYONE: Final = (*OURS, PLAIN)
 #: A run that hangs is a failed test, not a session that hangs.
 TIMEOUT: Final = 60
+_STREAMS: Final = ("stdout", "stderr")
 
 Shown = tuple[Any, ...]
 
@@ -91,7 +92,7 @@ class Case:
 
     :param shows: with every engine of ours, in this order.
     :param plainly: what plain papermill shows, where that differs on purpose; ``None`` if it does not.
-    :param somewhere: plain papermill shows these lines, but not reliably in this cell.
+    :param unsteady: plain papermill shows this in no certain cell, or not at all: it is not compared.
     :param because: the difference, as the docs' table says it.
     :param needs: optional libraries; without them there is no such cell.
     """
@@ -99,7 +100,7 @@ class Case:
     source: str
     shows: tuple[Shown, ...]
     plainly: tuple[Shown, ...] | None = None
-    somewhere: bool = False
+    unsteady: bool = False
     because: str = ""
     tags: tuple[str, ...] = ()
     kind: str = "code"
@@ -142,12 +143,13 @@ class Executed:
     """A notebook that somebody executed.
 
     :param names: of its cells, in order, the two on top left out.
+    :param error: that of the run as a whole, if any.
     """
 
     def __init__(
-        self, by: str, root: Path, flow: Path, directory: Path, names: list[str], record: Record | None
+        self, by: str, root: Path, flow: Path, directory: Path, names: list[str], error: object
     ) -> None:
-        self.by, self.directory, self.record = by, directory, record
+        self.by, self.directory, self.error = by, directory, error
         self._root, self._flow, self._names = root, flow, names
         self.notebook = nbformat.read(directory / f"{flow.stem}.ipynb", as_version=4)
         own = [c for c in self.notebook.cells if "papermill-error-cell-tag" not in c.metadata.get("tags", ())]
@@ -160,8 +162,9 @@ class Executed:
     def cell(self, name: str) -> NotebookNode:
         """A cell that was executed."""
         cell = self._cells[name]
-        if self.record is not None and cell.metadata.papermill["status"] == "pending":
-            raise AssertionError(f"cell {name!r} was not executed, for earlier: {self.record.error}")
+        skipped = "skip-execution" in cell.metadata.get("tags", ())
+        if cell.cell_type == "code" and cell.source and not skipped and cell.execution_count is None:
+            raise AssertionError(f"cell {name!r} was not executed, for earlier: {self.error}")
         return cell
 
     def shows(self, name: str) -> list[Shown]:
@@ -177,8 +180,28 @@ class Executed:
         """The frames of a traceback: file, line, function; lines of the flow count from the cell's first."""
         text = re.sub(r"\x1b\[[\d;]*m", "", self.traceback(name))
         text = re.sub(r"Cell In\[\d+\], line (\d+)", r"File {flow}:\1", text)
-        found = re.findall(r"^File (\S+?):(\d+)(?:, in (.+))?$", text, re.MULTILINE)
+        found = re.findall(r"^ *File (\S+?):(\d+)(?:, in (.+))?$", text, re.MULTILINE)
         return [(file.rpartition("/")[2], int(line), function) for file, line, function in found]
+
+    def metadata(self, name: str) -> dict[str, Any]:
+        """The metadata of a cell; of times only which there are."""
+        found = dict(self.cell(name).metadata)
+        return {**found, **{key: sorted(found[key]) for key in ("execution", "papermill") if key in found}}
+
+    def whole(self, name: str, plainly: bool) -> dict[str, Any]:
+        """All of a cell but its metadata, normalised.
+
+        :param plainly: leave out what is papermill's or ours on purpose: tracebacks, the order of streams.
+        """
+        cell = self.cell(name)
+        found = {key: value for key, value in cell.items() if key not in ("id", "metadata", "outputs")}
+        shown = self.shows(name)
+        found["outputs"] = merged(shown) if plainly else shown
+        found["counts"] = [o.execution_count for o in cell.get("outputs", ()) if "execution_count" in o]
+        if not plainly:
+            tracebacks = ["\n".join(o.traceback) for o in cell.get("outputs", ()) if o.output_type == "error"]
+            found["tracebacks"] = [self.normalised(text, name) for text in tracebacks]
+        return found
 
     @cached_property
     def text(self) -> str:
@@ -194,7 +217,9 @@ class Executed:
             return f"{{flow}}{match[1]}{int(match[2]) - start + 1}"
 
         text = re.sub(rf"{re.escape(str(self._flow))}(:|\", line )(\d+)", relative, text)
+        text = re.sub(rf"(?<=\(){re.escape(self._flow.name)}(, line )(\d+)(?=\))", relative, text)
         text = re.sub(r"/tmp/ipykernel_\d+/\d+\.py", "{flow}", text)
+        text = re.sub(r"(?<=\()\d+\.py(?=, line \d+\))", "{flow}", text)  # a syntax error's own text
         text = text.replace(str(self.directory), "{run}").replace(str(self._root), "{project}")
         for pattern, replacement in _VARYING:
             text = re.sub(pattern, replacement, text)
@@ -203,7 +228,7 @@ class Executed:
     @cached_property
     def _starts(self) -> dict[str, int]:
         lines = self._flow.read_text("utf-8").split("\n")
-        markers = [number for number, line in enumerate(lines, 1) if line.startswith("# %%")]
+        markers = [number for number, line in enumerate(lines, 1) if re.match(r"# %%( |$)", line)]
         return {name: marker + 1 for name, marker in zip(self._names, markers[1:], strict=True)}
 
     def _shown(self, output: NotebookNode, name: str) -> Shown:
@@ -221,7 +246,9 @@ class Executed:
 _VARYING: Final = (
     (r"0x[0-9a-f]{6,}", "0x…"),
     (r"\b[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}\b", "{uuid}"),
-    (r"\bT_[0-9a-f]{5}\b", "T_{id}"),  # pandas' styled tables
+    (r"\bT_[0-9a-f]{5}(?![0-9a-f])", "T_{id}"),  # pandas' styled tables
+    (r"<dc:date>.*?</dc:date>", "<dc:date>…</dc:date>"),  # matplotlib's SVG
+    (r"\(\d+ times\)", "(many times)"),  # the frames of a recursion
     (r"CPU times: .*\nWall time: .*", "CPU times: …\nWall time: …"),
     (r"[\d.]+ [nμµm]?s ± [\d.]+ [nμµm]?s per loop", "… per loop"),
 )
@@ -232,7 +259,7 @@ def merged(outputs: list[Shown] | tuple[Shown, ...]) -> list[Shown]:
     found: list[Shown] = []
     places: dict[str, int] = {}
     for output in outputs:
-        if output[0] not in ("stdout", "stderr"):
+        if output[0] not in _STREAMS:
             found.append(output)
         elif output[0] in places:
             place = places[output[0]]
@@ -244,14 +271,19 @@ def merged(outputs: list[Shown] | tuple[Shown, ...]) -> list[Shown]:
 
 
 def execute_cells(
-    by: str, root: Path, cells: dict[str, NotebookNode], *, name: str = "it", config: dict[str, Any] | None = None
+    by: str,
+    root: Path,
+    cells: dict[str, NotebookNode],
+    *,
+    name: str = "it",
+    config: dict[str, Any] | None = None,
 ) -> Executed:
     """Execute cells as the flow ``flows/<name>.py`` of a project, by one of ``EVERYONE``."""
     flow, directory = root / "flows" / f"{name}.py", root / "runs" / name / re.sub(r"\W", "_", by)
     write_flow(flow, list(cells.values()))
     if by == PLAIN:
-        execute_plainly(flow, directory, {**(config or {}), "_project_root": str(root)})
-        return Executed(by, root, flow, directory, list(cells), None)
+        error = execute_plainly(flow, directory, {**(config or {}), "_project_root": str(root)})
+        return Executed(by, root, flow, directory, list(cells), error)
     request = Request(
         kind="flow",
         flow=flow,
@@ -262,29 +294,73 @@ def execute_cells(
         engine=by,
         timeout=TIMEOUT,
     )
-    return Executed(by, root, flow, directory, list(cells), execute(request))
+    return Executed(by, root, flow, directory, list(cells), execute(request).error)
 
 
-def execute_plainly(flow: Path, directory: Path, config: dict[str, Any]) -> None:
-    """Have papermill alone execute a flow, in a directory."""
+def execute_plainly(flow: Path, directory: Path, config: dict[str, Any]) -> object:
+    """Have papermill alone execute a flow, in a directory; give the error that it raises."""
     directory.mkdir(parents=True)
     notebook = directory / f"{flow.stem}.ipynb"
     nbformat.write(jupytext.read(flow, fmt="py:percent"), notebook)
-    with contextlib.suppress(papermill.PapermillExecutionError):  # that of a cell tagged raises-exception
-        papermill.execute_notebook(
-            notebook,
-            notebook,
-            parameters={"config": config},
-            kernel_name="python3",
-            cwd=directory,
-            progress_bar=False,
-            execution_timeout=TIMEOUT,
-        )
+    try:
+        with pytest.MonkeyPatch.context() as patch:
+            for name in [name for name in os.environ if name.startswith("PYTEST_")]:
+                patch.delenv(name)  # ipykernel looks for it and does not show what subprocesses print
+            papermill.execute_notebook(
+                notebook,
+                notebook,
+                parameters={"config": config},
+                kernel_name="python3",
+                language="python",
+                cwd=directory,
+                progress_bar=False,
+                execution_timeout=TIMEOUT,
+            )
+    except papermill.PapermillExecutionError as error:  # perhaps that of a cell tagged raises-exception
+        return error
+    return None
 
 
-def execute_cases(by: str, root: Path, cases: dict[str, Case]) -> Executed:
+def sources(cells: dict[str, str]) -> dict[str, NotebookNode]:
+    """Cells of which nothing is known but the code."""
+    return {name: new_code_cell(source) for name, source in cells.items()}
+
+
+def execute_cases(by: str, root: Path, cases: dict[str, Case], **options: Any) -> Executed:
     """Execute cases as one notebook."""
-    return execute_cells(by, root, {name: cell_of(case) for name, case in cases.items() if not case.missing})
+    cells = {name: cell_of(case) for name, case in cases.items() if not case.missing}
+    return execute_cells(by, root, cells, **options)
 
 
 Notebooks = Callable[[str], Executed]
+
+
+def once_each(root: Path, cases: dict[str, Case], **options: Any) -> Notebooks:
+    """The notebook of some cases as somebody executed it; each executes it once, and fails once."""
+    made: dict[str, Executed | Exception] = {}
+
+    def notebooks(by: str) -> Executed:
+        if by not in made:
+            try:
+                made[by] = execute_cases(by, root, cases, **options)
+            except Exception as error:
+                made[by] = error
+        notebook = made[by]
+        if isinstance(notebook, Exception):
+            raise notebook
+        return notebook
+
+    return notebooks
+
+
+def compared(expected: Case, name: str, notebook: Executed) -> tuple[object, object]:
+    """What a cell shows and what it has to, for ``==``."""
+    if expected.missing:
+        pytest.skip(f"without {', '.join(expected.missing)}")
+    if expected.unsteady and notebook.by == PLAIN:
+        pytest.skip(expected.because)
+    shown = notebook.shows(name)
+    if notebook.by != PLAIN:
+        return shown, list(expected.shows)
+    wanted = expected.shows if expected.plainly is None else expected.plainly
+    return merged(shown), merged(wanted)
