@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import signal
 import sys
 import time
 from pathlib import Path
@@ -21,7 +20,7 @@ from papermill.engines import NotebookExecutionManager
 
 from pytest_ductaflow.engines.base import Task
 from pytest_ductaflow.engines.driver import SAVE_INTERVAL, STOP_TIMEOUT, Client, NotebookRun
-from pytest_ductaflow.engines.processes import kill_tree
+from pytest_ductaflow.engines.processes import kill_group, kill_tree
 from pytest_ductaflow.flow import NATIVE_KERNELS
 
 #: Seconds in which a kernel must be up.
@@ -91,8 +90,7 @@ class PapermillRun(NotebookRun):
         if self._process is not None:
             kill_tree(self._process.pid)
             if os.name == "posix":
-                with contextlib.suppress(ProcessLookupError, PermissionError):
-                    os.killpg(self._process.pid, signal.SIGKILL)
+                kill_group(self._process.pid)
         for descriptor in self._lifeline or ():
             with contextlib.suppress(OSError):
                 os.close(descriptor)

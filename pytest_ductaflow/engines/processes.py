@@ -57,6 +57,17 @@ def kill_tree(pid: int, grace: float = 0.5) -> None:
                 member.kill()
 
 
+def kill_group(group: int, patience: float = 1.0) -> None:
+    """Kill what is left of a process group, and see it gone."""
+    deadline = time.monotonic() + patience
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        while True:
+            os.killpg(group, signal.SIGKILL)
+            if time.monotonic() > deadline:
+                return
+            time.sleep(0.005)
+
+
 def describe_end(status: int | None) -> str:
     """How a process ended, for people. ``status`` is as in ``Popen.returncode``."""
     if status is None:

@@ -9,7 +9,8 @@ from __future__ import annotations
 import importlib.util
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -22,7 +23,7 @@ import pytest
 from nbformat import NotebookNode
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
-from pytest_ductaflow.engines import available
+from pytest_ductaflow.engines import available, warm
 from pytest_ductaflow.execution import Request, execute
 
 #: papermill without us: the notebook as jupytext reads it, the config as papermill's parameter.
@@ -330,6 +331,19 @@ def execute_cases(by: str, root: Path, cases: dict[str, Case], **options: Any) -
     """Execute cases as one notebook."""
     cells = {name: cell_of(case) for name, case in cases.items() if not case.missing}
     return execute_cells(by, root, cells, **options)
+
+
+@contextmanager
+def preloaded(modules: Sequence[str], root: Path) -> Iterator[None]:
+    """Give the engine ``fork`` a new warm process that has imported modules, as far as it is safe."""
+    warm.release()
+    warm.current().preload(
+        [name for name in modules if importlib.util.find_spec(name.partition(".")[0])], root
+    )
+    try:
+        yield
+    finally:
+        warm.release()
 
 
 Notebooks = Callable[[str], Executed]
