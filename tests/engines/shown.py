@@ -349,14 +349,14 @@ def preloaded(modules: Sequence[str], root: Path) -> Iterator[None]:
 Notebooks = Callable[[str], Executed]
 
 
-def once_each(root: Path, cases: dict[str, Case], **options: Any) -> Notebooks:
-    """The notebook of some cases as somebody executed it; each executes it once, and fails once."""
+def once_each(execute: Callable[[str], Executed]) -> Notebooks:
+    """A notebook as somebody executed it; each executes it once, and fails once."""
     made: dict[str, Executed | Exception] = {}
 
     def notebooks(by: str) -> Executed:
         if by not in made:
             try:
-                made[by] = execute_cases(by, root, cases, **options)
+                made[by] = execute(by)
             except Exception as error:
                 made[by] = error
         notebook = made[by]

@@ -22,6 +22,7 @@ from .shown import (
     compared,
     complained,
     displayed,
+    execute_cases,
     execute_cells,
     failing,
     once_each,
@@ -805,7 +806,7 @@ CASES: dict[str, Case] = {
 def notebooks(tmp_path_factory: pytest.TempPathFactory) -> Notebooks:
     """The notebook of all cases, as somebody executed it."""
     root = tmp_path_factory.mktemp("project")
-    return once_each(root, CASES, config=CONFIG)
+    return once_each(lambda by: execute_cases(by, root, CASES, config=CONFIG))
 
 
 @pytest.mark.parametrize("by", EVERYONE)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import psutil
 import pytest
 
+from pytest_ductaflow import engines
 from pytest_ductaflow.record import read_record
 
 if TYPE_CHECKING:
@@ -63,11 +64,13 @@ class Sleeping:
         self.directory = project.root / "runs/sleeper/sleeper"
         self.output = self.directory / "sleeper_execution_output.txt"
         self.printed = project.root / "printed.txt"
+        self.temporary = project.root / "tmp"
+        self.temporary.mkdir()
         with open(self.printed, "wb") as printed:
             self.pytest = subprocess.Popen(
                 [sys.executable, "-m", "pytest", "-p", "no:hypothesispytest", "instances", *arguments],
                 cwd=project.root,
-                env=project.environment(),
+                env={**project.environment(), "TMPDIR": str(self.temporary)},
                 stdout=printed,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
@@ -81,6 +84,10 @@ class Sleeping:
         if not self.output.exists() or "sleeping" not in self.output.read_text():
             return False
         return self.project.record("sleeper/sleeper")["status"] == "running"
+
+    def nothing_left(self) -> bool:
+        """No process in the project, the warm one included, and none of our temporary files."""
+        return not processes_in(self.project.root) and not list(self.temporary.glob("ductaflow-*"))
 
     def end(self) -> None:
         """Leave nothing behind, also if a test failed."""
@@ -104,11 +111,13 @@ def start(project: Project) -> Iterator[Callable[..., Sleeping]]:
         sleeping.end()
 
 
-def test_ctrl_c_stops_at_once_and_leaves_no_process(start: Callable[..., Sleeping]) -> None:
-    sleeping = start()
+@pytest.mark.parametrize("engine", engines.available())
+def test_ctrl_c_stops_at_once_and_leaves_nothing(start: Callable[..., Sleeping], engine: str) -> None:
+    sleeping = start("--ductaflow-engine", engine)
     os.killpg(sleeping.pytest.pid, signal.SIGINT)
     assert sleeping.pytest.wait(5) == pytest.ExitCode.INTERRUPTED
     assert processes_in(sleeping.directory) == []
+    assert wait_until(sleeping.nothing_left, 2) is not None
     record = sleeping.project.record("sleeper/sleeper")
     assert (record["status"], record["error"]["type"]) == ("interrupted", "KeyboardInterrupt")
     assert "KeyboardInterrupt" in sleeping.printed.read_text()
@@ -118,16 +127,20 @@ def test_ctrl_c_stops_xdists_workers_too(start: Callable[..., Sleeping]) -> None
     sleeping = start("-n", "2")
     os.killpg(sleeping.pytest.pid, signal.SIGINT)
     assert sleeping.pytest.wait(10) == pytest.ExitCode.INTERRUPTED
-    assert wait_until(lambda: not processes_in(sleeping.project.root), 3) is not None
+    assert wait_until(sleeping.nothing_left, 3) is not None
     assert read_record(sleeping.directory).status == "interrupted"
 
 
+@pytest.mark.parametrize("engine", engines.available())
 @pytest.mark.parametrize("parallel", [(), ("-n", "2")], ids=["serial", "xdist"])
-def test_a_killed_pytest_leaves_no_process(start: Callable[..., Sleeping], parallel: tuple[str]) -> None:
-    sleeping = start(*parallel)
-    sleeping.pytest.kill()
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
+def test_a_killed_pytest_leaves_nothing(
+    start: Callable[..., Sleeping], parallel: tuple[str, ...], engine: str, how: signal.Signals
+) -> None:
+    sleeping = start(*parallel, "--ductaflow-engine", engine)
+    sleeping.pytest.send_signal(how)
     sleeping.pytest.wait(5)
-    assert wait_until(lambda: not processes_in(sleeping.project.root), 3) is not None
+    assert wait_until(sleeping.nothing_left, 3) is not None
     assert read_record(sleeping.directory).status == "interrupted"
 
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from pytest_ductaflow.capture import OutputFile, OutputReader, excerpt, last_lines
+from pytest_ductaflow.capture import HEAD, TAIL, OutputFile, OutputReader, OutputText, excerpt, last_lines
 
 
 @pytest.fixture
@@ -211,3 +211,68 @@ def test_a_long_output_is_shown_by_head_and_tail_with_a_notice(path: Path) -> No
 def test_an_excerpt_cuts_between_characters(path: Path) -> None:
     append(path, "é".encode() * 100)
     assert "\\x" not in excerpt(path, 10)
+
+
+# --- the text of notebooks ---------------------------------------------------------------------------
+
+
+@pytest.fixture
+def text(path: Path) -> OutputText:
+    return OutputText(path)
+
+
+def test_text_is_given_once_with_its_stream(path: Path, text: OutputText) -> None:
+    path.write_bytes(b"out\nerr\nmore\n")
+    assert text.until(4) == [("stdout", "out\n")]
+    assert text.until(13, [(4, 8)]) == [("stderr", "err\n"), ("stdout", "more\n")]
+    assert text.until(13) == []
+
+
+def test_marks_that_do_not_fit_are_put_right(path: Path, text: OutputText) -> None:
+    path.write_bytes(b"0123456789")
+    assert text.until(4) == [("stdout", "0123")]
+    assert text.until(8, [(2, 6), (5, 7), (7, 99)]) == [("stderr", "45"), ("stderr", "6"), ("stderr", "7")]
+
+
+def test_pending_text_is_shown_and_still_given_later(path: Path, text: OutputText) -> None:
+    path.write_bytes(b"abc")
+    assert text.pending() == "abc"
+    assert text.rest() == [("stdout", "abc")]
+    assert text.pending() == ""
+
+
+def test_of_a_huge_cell_head_and_tail_are_given_with_a_notice(path: Path, text: OutputText) -> None:
+    size = HEAD + TAIL + 1000
+    path.write_bytes(b"x" * size + b"end")
+    (name, head), *others = text.until(size + 3)
+    assert (name, len(head), others) == ("stdout", HEAD, [])
+    assert text.pending() == ""
+    [(name, tail)] = text.end_cell()
+    assert tail.startswith(f"\n[… 1,003 bytes left out here; the whole output is in {path.name} …]\n")
+    assert tail.endswith("xend")
+
+
+def test_the_next_cell_has_room_again(path: Path, text: OutputText) -> None:
+    path.write_bytes(b"x" * (HEAD + 10))
+    text.until(HEAD + 10)
+    assert text.end_cell() == [("stdout", "x" * 10)]
+    with path.open("ab") as file:
+        file.write(b"next")
+    assert text.until(HEAD + 14) == [("stdout", "next")]
+    assert text.end_cell() == []
+
+
+@pytest.mark.parametrize("character", ["ü", "€", "🚀"])
+@pytest.mark.parametrize("offset", range(4))
+def test_no_character_is_cut_in_two(path: Path, text: OutputText, character: str, offset: int) -> None:
+    whole = "x" * offset + character * (HEAD // 2 + 10)
+    path.write_bytes(whole.encode())
+    size = path.stat().st_size
+    given = "".join(piece for _, piece in [*text.until(size), *text.end_cell()])
+    assert "\\x" not in given
+    assert given.count(character) <= len(whole)
+
+
+def test_bytes_that_are_no_text_are_shown_as_escapes(path: Path, text: OutputText) -> None:
+    path.write_bytes(b"\xff\x80ok\n")
+    assert text.until(5) == [("stdout", "\\xff\\x80ok\n")]
