@@ -287,6 +287,7 @@ class TextClient(PapermillNotebookClient):
         self._text = text
 
     def process_message(self, msg: dict[str, Any], cell: nbformat.NotebookNode, cell_index: int) -> Any:
+        """Put the text that was printed before the message among the outputs, then what it brings."""
         end, stderr = msg.get("metadata", {}).pop(_OUTPUT, (0, ()))
         pieces = self._text.until(end, stderr)
         if msg["msg_type"] == "status" and msg["content"]["execution_state"] == "idle":
@@ -307,6 +308,7 @@ class Client(TextClient):
         self._run = run
 
     def execute_cell(self, cell: nbformat.NotebookNode, cell_index: int, **options: Any) -> Any:
+        """Execute a cell and note how far the run is."""
         if not runs(cell):
             return super().execute_cell(cell, cell_index, **options)
         self._run.cell_started(cell_index)

@@ -126,6 +126,10 @@ class _Kernel(IPythonKernel):
 class _Application(IPKernelApp):
     """ipykernel's application without its sockets, threads and files."""
 
+    default_extensions: Any  # of IPython's base class, which comes without types
+    extensions: Any
+    extra_extensions: Any
+
     def init_connection_file(self) -> None: ...
     def init_poller(self) -> None: ...
     def init_heartbeat(self) -> None: ...
@@ -156,7 +160,12 @@ class _Application(IPKernelApp):
 
     def init_extensions(self) -> None:
         """Before the fork only IPython's own: others may run any code."""
-        extensions, self.extensions, extra, self.extra_extensions = self.extensions, [], self.extra_extensions, []
+        extensions, self.extensions, extra, self.extra_extensions = (
+            self.extensions,
+            [],
+            self.extra_extensions,
+            [],
+        )
         super().init_extensions()
         self.default_extensions, self.extensions, self.extra_extensions = [], extensions, extra
 

@@ -303,7 +303,7 @@ class _Server:
         for descriptor in (self._listener.fileno(), *sockets, *received):
             os.set_inheritable(descriptor, True)
         state: dict[str, Any] = {"refused": self._refused, "connections": kept, "root": root}
-        state["modules"] = [name for name in dict.fromkeys([*self._loaded, *modules])]
+        state["modules"] = list(dict.fromkeys([*self._loaded, *modules]))
         arguments = [str(self._listener.fileno()), str(self._directory), json.dumps(state)]
         interpreter = sys.orig_argv[: sys.orig_argv.index("-c") + 2]
         os.execv(sys.executable, [sys.executable, *interpreter[1:], *arguments])
@@ -313,7 +313,9 @@ def _unsafe(root: str) -> str | None:
     """Why this process must not be forked, or not shared, any more."""
     if _threads() > 1:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", DeprecationWarning)  # of forking with threads: that is the question
+            warnings.simplefilter(
+                "ignore", DeprecationWarning
+            )  # of forking with threads: that is the question
             pid = os.fork()  # BLAS libraries end their threads at a fork by themselves; was that all?
         if pid == 0:
             os._exit(0)

@@ -56,8 +56,9 @@ class Output:
         """From here on, what this process and its children print goes to the file."""
         for target, descriptor in zip((1, 2), self._descriptors, strict=True):
             os.dup2(descriptor, target, inheritable=True)
-        sys.stdout = sys.__stdout__ = open_stream(name="stdout")
-        sys.stderr = sys.__stderr__ = open_stream(name="stderr", written=self._mark)
+        sys.stdout, sys.stderr = open_stream(name="stdout"), open_stream(name="stderr", written=self._mark)
+        sys.__stdout__ = sys.stdout  # type: ignore[misc] # what a notebook's own is, is for us to say
+        sys.__stderr__ = sys.stderr  # type: ignore[misc]
         os.register_at_fork(before=sys.stdout.flush)
         sys.addaudithook(_flush_before_others_print)
 
@@ -86,13 +87,14 @@ def open_stream(*_: Any, name: str = "", written: Any = None, **__: Any) -> io.T
     It is C from ``print`` to the system call. What UTF-8 cannot encode appears as a backslash escape.
     Takes the arguments of ipykernel's stream class: session, thread, name.
     """
-    name = name or _[2]
-    raw = io.FileIO(1, "w", closefd=False) if name == "stdout" else _MarkedStream(2, "w", closefd=False)
-    raw.name = f"<{name}>"
-    if written is not None:
+    if (name or _[2]) == "stdout":
+        raw, options = io.FileIO(1, "w", closefd=False), {"line_buffering": True}
+    else:
+        raw, options = _MarkedStream(2, "w", closefd=False), {"write_through": True}
         raw.written = written
-    options = {"line_buffering": True} if name == "stdout" else {"write_through": True}
-    return _TextStream(raw, encoding="utf-8", errors="backslashreplace", newline="\n", **options)
+    raw.name = f"<{name or _[2]}>"
+    encoded: Any = raw  # a raw file serves as well as a buffered one
+    return _TextStream(encoded, encoding="utf-8", errors="backslashreplace", newline="\n", **options)
 
 
 class _MarkedStream(io.FileIO):

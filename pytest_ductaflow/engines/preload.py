@@ -39,7 +39,9 @@ SAFE: Final = frozenset(
 #: What a build needs to drive its own flows.
 FOR_BUILDS: Final = ("pytest_ductaflow.execution", "pytest_ductaflow.engines.fork", "jupytext")
 
-_IMPORT: Final = re.compile(r"^[ \t]*(?:import[ \t]+(?P<modules>[\w., \t]+)|from[ \t]+(?P<package>[\w.]+))", re.M)
+_IMPORT: Final = re.compile(
+    r"^[ \t]*(?:import[ \t]+(?P<modules>[\w., \t]+)|from[ \t]+(?P<package>[\w.]+))", re.M
+)
 
 
 def modules_of(flows: Iterable[Path]) -> list[str]:

@@ -147,7 +147,9 @@ def test_a_killed_warm_process_is_replaced(process: WarmProcess, run: Callable[.
 
 def test_the_warm_process_that_dies_takes_the_run_with_it_and_it_is_red(tmp_path: Path) -> None:
     flow = tmp_path / "it.py"
-    flow.write_text(HEADER + "# %%\nimport os, signal\nos.kill(os.getppid(), signal.SIGKILL)\nwhile True: pass\n")
+    flow.write_text(
+        HEADER + "# %%\nimport os, signal\nos.kill(os.getppid(), signal.SIGKILL)\nwhile True: pass\n"
+    )
     request = Request(
         kind="flow",
         flow=flow,
@@ -237,7 +239,9 @@ def test_runs_from_many_threads_at_once_keep_apart(run: Callable[..., str]) -> N
         assert printed[number].endswith(f"/runs/flow{number}\n")
 
 
-def test_what_left_the_process_group_does_not_outlive_the_run(run: Callable[..., str], tmp_path: Path) -> None:
+def test_what_left_the_process_group_does_not_outlive_the_run(
+    run: Callable[..., str], tmp_path: Path
+) -> None:
     pid = int(
         run(
             "import subprocess\n"
