@@ -133,14 +133,10 @@ class NotebookRun:
         outcome.events = list(context.read_events(self.events_file()))
         said = {event["event"] for event in outcome.events}
         raised = [event for event in outcome.events if event["event"] == "error"]
-        if isinstance(problem, papermill.PapermillExecutionError) and outcome.done == outcome.total:
-            problem = None  # a cell tagged raises-exception did
-        cell_failed = isinstance(problem, (papermill.PapermillExecutionError, CellExecutionError))
-        if cell_failed or (problem is None and outcome.done < outcome.total):
+        if problem is None and outcome.done < outcome.total:  # the client stops at a cell that fails
             outcome.error = _error_of(raised[-1] if raised else None, outcome)
             if outcome.error is None:
-                text = str(getattr(problem, "evalue", problem) or "a cell failed")
-                outcome.error = {"type": str(getattr(problem, "ename", "Error")), "message": text}
+                outcome.error = {"type": "Error", "message": "a cell failed"}
         elif "ready" not in said and not outcome.done and not self.stopped:
             outcome.error = {
                 "type": "KernelError",
@@ -224,7 +220,7 @@ class NotebookRun:
         self._save(notebook, durable=True)
 
     def _save(self, notebook: nbformat.NotebookNode, *, durable: bool) -> None:
-        data = nbformat.writes(notebook).encode("utf-8", "backslashreplace")
+        data = nbformat.v4.writes(notebook).encode("utf-8", "backslashreplace")
         write_atomically(self.task.notebook, data, durable=durable, last=False)  # the record follows
 
     def _take_rest(self, notebook: nbformat.NotebookNode) -> None:
@@ -270,7 +266,7 @@ class _Engine(Engine):
             run.drive(manager, kernel_name)
         finally:
             manager.notebook_complete()
-        return manager.nb
+        return nbformat.v4.new_notebook()  # it is saved and judged; papermill would only write it once more
 
 
 papermill_engines.register(_ENGINE_NAME, _Engine)

@@ -134,15 +134,14 @@ class Fork:
         """Send a message. What arrives in the meantime is kept, so neither side blocks the other."""
         body = {key: value for key, value in message.items() if key != "buffers"}
         parts = [memoryview(part).cast("B") for part in message.get("buffers") or ()]
-        for piece in wire.pack([self.session.pack(body), *parts]):
-            left = memoryview(piece)
-            while left:
-                readable, writable, _ = select.select([self._channel], [self._channel], [])
-                if readable and not self._receive():
-                    return  # it died: whoever waits for the answer learns that
-                if writable:
-                    with contextlib.suppress(BlockingIOError, ConnectionError):
-                        left = left[self._channel.send(left, socket.MSG_DONTWAIT) :]
+        left = memoryview(b"".join(wire.pack([self.session.pack(body), *parts])))
+        while left:
+            readable, writable, _ = select.select([self._channel], [self._channel], [])
+            if readable and not self._receive():
+                return  # it died: whoever waits for the answer learns that
+            if writable:
+                with contextlib.suppress(BlockingIOError, ConnectionError):
+                    left = left[self._channel.send(left, socket.MSG_DONTWAIT) :]
 
     def next_message(self, timeout: float) -> dict[str, Any] | None:
         """The next message, ``None`` if none comes within ``timeout`` seconds.

@@ -83,6 +83,8 @@ class _Session(Session):
             if message["msg_type"] in _CAN_WAIT and message["content"].get("execution_state") != "idle":
                 self._held += b"".join(pieces)
                 return message
+            if not buffers:  # in one go: each would wake the driver
+                pieces = [b"".join(pieces)]
             pieces[0] = self._held + pieces[0]
             self._held = b""
             try:
@@ -173,13 +175,26 @@ class _Application(IPKernelApp):
         """After the fork, like the user's extensions."""
 
     def start_up(self) -> None:
-        """The user's extensions and start-up files."""
+        """The user's extensions and start-up files, if there are any."""
+        own = (self.extensions, self.extra_extensions, self.exec_lines, self.exec_files, self.code_to_run)
+        if not any((*own, self.file_to_run, self.module_to_run, *self._startup_files())):
+            return
         super().init_extensions()
         self._run_startup_files()
         self._run_exec_lines()
         self._run_exec_files()
         self._run_cmd_line_code()
         self._run_module()
+
+
+    def _startup_files(self) -> list[str]:
+        """What stands in the profile's start-up directory when the warm process begins."""
+        if self._found is None:
+            directory = self.profile_dir.startup_dir
+            self._found = [name for name in os.listdir(directory) if name.endswith((".py", ".ipy"))]
+        return self._found
+
+    _found: list[str] | None = None
 
 
 def make_application() -> Any:
@@ -194,6 +209,7 @@ def make_application() -> Any:
     _warm_up(application, loop)
     loop.close()
     application.shell._sys_modules_keys = set(sys.modules)
+    application._startup_files()
     # C's own output appears line by line although it goes to a file, and so in order.
     _libc.setvbuf(ctypes.c_void_p.in_dll(_libc, "stdout"), None, _LINE_BUFFERED, ctypes.c_size_t(0))
     return application

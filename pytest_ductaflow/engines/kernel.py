@@ -142,6 +142,7 @@ def set_up(shell: Any, run: context.Context, log: int) -> None:
     _mark_messages(shell.kernel, output)
     _Cells(shell, run)
     shell.ask_exit = _stop_early
+    shell._tee = _no_copy
     # The driver ends what the flow left running; ipykernel would wait for it, zombies included.
     shell.kernel._process_children = list
     measurement = measuring.start(run.measuring)
@@ -277,6 +278,11 @@ def _keep_kernel_log_apart(log: int) -> None:
     for handler in IPKernelApp.instance().log.handlers:
         if isinstance(handler, logging.StreamHandler):
             handler.setStream(stream)
+
+
+def _no_copy(channel: str) -> contextlib.nullcontext[None]:
+    """IPython keeps a copy of all text in memory for ``%notebook``; it is in a file already."""
+    return contextlib.nullcontext()
 
 
 def _stop_early() -> None:

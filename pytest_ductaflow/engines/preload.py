@@ -8,6 +8,7 @@ it has imported it.
 from __future__ import annotations
 
 import functools
+import importlib.util
 import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -36,6 +37,17 @@ SAFE: Final = frozenset(
     }
 )
 
+#: What a library loads when it is first used, unless its package is missing.
+_AT_FIRST_USE: Final = {
+    "pandas": (
+        "pyarrow.pandas_compat",
+        "pandas.io.formats.csvs",
+        "pandas.io.formats.html",
+        "pandas.io.formats.string",
+    ),
+    "matplotlib.pyplot": ("matplotlib.backends.backend_agg", "IPython.core.pylabtools"),
+}
+
 #: What a build needs to drive its own flows.
 FOR_BUILDS: Final = ("pytest_ductaflow.execution", "pytest_ductaflow.engines.fork", "jupytext")
 
@@ -46,7 +58,13 @@ _IMPORT: Final = re.compile(
 
 def modules_of(flows: Iterable[Path]) -> list[str]:
     """The modules that these flows' files import and that may be preloaded, in order."""
-    return list(dict.fromkeys(module for flow in flows for module in _imports(flow)))
+    named = dict.fromkeys(module for flow in flows for module in _imports(flow))
+    later = (module for name in named for module in _AT_FIRST_USE.get(name, ()) if _is_installed(module))
+    return list(dict.fromkeys((*named, *later)))
+
+
+def _is_installed(module: str) -> bool:
+    return importlib.util.find_spec(module.partition(".")[0]) is not None
 
 
 @functools.cache

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from .shown import OURS, PLAIN, execute_cells, preloaded, sources
+from .shown import OURS, PLAIN, execute_cells, preloaded, result, sources
 
 #: What a flow can see of its process: expressions, evaluated in the first cell of a flow.
 VISIBLE = {
@@ -213,6 +213,22 @@ def test_a_flow_has_the_environment_and_umask_of_whoever_started_it(
         "C",
         "0o640",
     )
+
+
+@pytest.mark.parametrize("by", OURS)
+def test_a_flow_starts_with_the_user_s_ipython_settings(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, by: str
+) -> None:
+    profile = tmp_path / "ipython" / "profile_default"
+    (profile / "startup").mkdir(parents=True)
+    (profile / "startup" / "00.py").write_text("from_startup = __name__; print('starting')")
+    (profile / "ipython_config.py").write_text("c.InteractiveShell.ast_node_interactivity = 'all'\n")
+    (profile / "ipython_kernel_config.py").write_text(
+        "c.InteractiveShellApp.exec_lines = ['from_lines = 2']\n"
+    )
+    monkeypatch.setenv("IPYTHONDIR", str(tmp_path / "ipython"))
+    notebook = execute_cells(by, tmp_path, sources({"look": "from_startup\nfrom_lines"}))
+    assert notebook.shows("look") == [result("'__main__'"), result("2")]
 
 
 #: What must not be the same in two runs.

@@ -334,7 +334,10 @@ LIBRARY_CASES = {
     ),
     "tqdm and threads": case(
         """
-        from tqdm.contrib.concurrent import thread_map
+        import warnings
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # there are no widgets
+            from tqdm.contrib.concurrent import thread_map
         sum(thread_map(square, range(10), max_workers=3, disable=True))
         """,
         result("285"),

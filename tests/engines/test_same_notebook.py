@@ -7,6 +7,7 @@ import hashlib
 import itertools
 import re
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,7 @@ from .shown import (
     Case,
     Like,
     Notebooks,
+    Shown,
     case,
     compared,
     complained,
@@ -492,6 +494,9 @@ MAGICS = {
     "where %cd leads": case("%pwd", result("'{run}/below'")),
     "what a command sees of %cd": case("!pwd", printed("{run}/below\r\n")),
     "%cd back": case("%cd -q ..\nos.getcwd()", result("'{run}'")),
+    "where %cd has been": case(
+        "%dhist", printed("Directory history (kept in _dh)\n0: {run}\n1: {run}/below\n2: {run}\n")
+    ),
     "%env": case("%env DUCTAFLOW_TEST=value", printed("env: DUCTAFLOW_TEST=value\n")),
     "what %env set": case("%env DUCTAFLOW_TEST", result("'value'")),
     "what a command sees of %env": case("!echo $DUCTAFLOW_TEST", printed("value\r\n")),
@@ -534,6 +539,7 @@ MAGICS = {
     "what was entered": case(
         "In[-1], In[-2], get_ipython().execution_count", result(Like(r"\('In\[-1\].*hello.*\)"))
     ),
+    "%history": case("%history -n 4", printed("   4: config['number'], config['text']\n")),
     "a hook of one's own": case(
         """
         def after(result): print("after", result.success)
@@ -856,7 +862,7 @@ def test_a_traceback_tells_the_whole_story(notebooks: Notebooks, name: str, says
 
 
 @pytest.mark.parametrize("name", CASES)
-@pytest.mark.parametrize(("one", "other"), itertools.pairwise(EVERYONE))
+@pytest.mark.parametrize(("one", "other"), list(itertools.pairwise(EVERYONE)))
 def test_two_engines_make_the_same_cell(notebooks: Notebooks, name: str, one: str, other: str) -> None:
     """Everything there is in a cell: the images' bytes, all data, counts; among ours also tracebacks."""
     if CASES[name].missing:
@@ -957,6 +963,41 @@ def test_2000_cells_are_executed_in_order(tmp_path: Path, by: str) -> None:
     ]
     assert [cell.execution_count for cell in notebook.notebook.cells] == list(range(1, 2003))
     assert notebook.printed == b"".join(b"%d\n" % i for i in range(1, 2000, 2))
+
+
+@pytest.mark.parametrize("by", OURS)
+def test_a_large_display_arrives_whole(tmp_path: Path, by: str) -> None:
+    code = (
+        "display({'text/plain': 'x' * 20_000_000, 'image/png': bytes(20_000_000)}, raw=True); print('after')"
+    )
+    [(_, data, _), after] = execute_cells(by, tmp_path, sources({"large": code})).shows("large")
+    assert {mime: len(value) for mime, value in data.items()} == {
+        "text/plain": 20_000_000,
+        "image/png": 26_666_668,
+    }
+    assert after == printed("after\n")
+
+
+@pytest.mark.parametrize("by", OURS)
+def test_many_displays_and_lines_stay_in_order(tmp_path: Path, by: str) -> None:
+    code = "import os\nfor i in range(1000): print(i); display(i); os.write(1, b'.\\n')"
+    shows = execute_cells(by, tmp_path, sources({"many": code})).shows("many")
+    between = [(displayed(str(i)), printed(f".\n{i + 1}\n" if i < 999 else ".\n")) for i in range(1000)]
+    assert shows == [printed("0\n"), *itertools.chain.from_iterable(between)]
+
+
+@pytest.mark.parametrize("by", OURS)
+def test_runs_at_the_same_time_do_not_mix(tmp_path: Path, by: str) -> None:
+    def execute(name: str) -> list[Shown]:
+        code = f"import os\nfor i in range(500): print({name!r}, i); os.write(1, b'{name}\\n')\n{name!r}"
+        return execute_cells(by, tmp_path, sources({"print": code}), name=name).shows("print")
+
+    names = ["one", "two", "three"]
+    with ThreadPoolExecutor(len(names)) as pool:
+        shown = dict(zip(names, pool.map(execute, names), strict=True))
+    for name in names:
+        text = "".join(f"{name} {i}\n{name}\n" for i in range(500))
+        assert shown[name] == [printed(text), result(repr(name))]
 
 
 def test_the_differences_are_explained() -> None:
