@@ -480,7 +480,7 @@ MAGICS = {
         "%timeit -n1 -r2 None", printed("… per loop (mean ± std. dev. of 2 runs, 1 loop each)\n")
     ),
     "%%writefile": case(
-        "%%writefile script.py\nimport sys\nprint(__name__, sys.argv)\nfound = 1\ndef fail(): raise KeyError('k')\n",
+        "%%writefile script.py\nimport sys\nprint(__name__, sys.argv)\nfound = 1\ndef fail():\n    raise KeyError('k')\n",
         printed("Writing script.py\n"),
     ),
     "%run": case(
@@ -828,7 +828,7 @@ def test_a_cell_shows_what_it_should(notebooks: Notebooks, name: str, by: str) -
     list(
         {
             "an error": [("{flow}", 5, ""), ("{flow}", 3, "invert(x)")],
-            "an error in what %run defined": [("{flow}", 1, ""), ("script.py", 4, "fail()")],
+            "an error in what %run defined": [("{flow}", 1, ""), ("script.py", 5, "fail()")],
             "a hidden context": [("{flow}", 4, "")],
             "a syntax error": [("{flow}", 2, "")],
         }.items()
