@@ -36,6 +36,8 @@ from pytest_ductaflow.errors import DuctaflowError
 from pytest_ductaflow.flow import NATIVE_KERNELS
 
 _LONG: Final = 3600.0
+#: Seconds in which a fork must have been made; importing what is preloaded comes first.
+_START_TIMEOUT: Final = 60.0
 #: Seconds that a killed run has to be gone.
 _KILL_TIMEOUT: Final = 10.0
 
@@ -117,7 +119,13 @@ class Fork:
 
         :raises DuctaflowError: if it cannot be made.
         """
-        said = self._next("pid")
+        self._control.settimeout(_START_TIMEOUT)
+        try:
+            said = self._next("pid")
+        except TimeoutError:
+            raise DuctaflowError(
+                f"the warm process made no fork within {_START_TIMEOUT:g} s: {self._process.log()}"
+            ) from None
         if said is None:
             raise DuctaflowError(f"the warm process ended: {self._process.log()}")
         self._pid, self.language = said["pid"], said["language"]
@@ -157,7 +165,10 @@ class Fork:
 
     def kill(self) -> None:
         """Kill it with all it started."""
-        if self._pid is not None and self.exit_status is None:
+        if self._pid is None:
+            with contextlib.suppress(OSError):
+                self._control.shutdown(socket.SHUT_RDWR)  # the warm process takes it for our end
+        elif self.exit_status is None:
             kill_tree(self._pid)
 
     def shut_down(self) -> None:

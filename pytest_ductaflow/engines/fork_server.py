@@ -40,6 +40,8 @@ _PR_SET_CHILD_SUBREAPER: Final = 36
 _KILL_TIMEOUT: Final = 5.0
 #: Seconds between two looks at whether they have.
 _KILL_POLL: Final = 0.005
+#: Of an order, so many bytes go together with the driver's socket.
+_ORDER: Final = 1 << 15
 #: After so many quiet seconds there is time to fork a child in advance.
 _IDLE: Final = 0.01
 
@@ -183,9 +185,16 @@ class _Server:
 
     def _start_run(self, connection: _Connection, message: dict[str, Any]) -> None:
         """Hand a run to the fork that waits for one."""
-        spare, self._spare = self._spare or self._fork(), None
-        with spare.socket, contextlib.suppress(OSError):  # should it be dead, its exit status says so
-            socket.send_fds(spare.socket, [json.dumps(message).encode() + b"\n"], connection.descriptors)
+        order = json.dumps(message).encode() + b"\n"
+        while True:
+            spare, self._spare = self._spare or self._fork(), None
+            try:
+                with spare.socket:
+                    socket.send_fds(spare.socket, [order[:_ORDER]], connection.descriptors)
+                    spare.socket.sendall(order[_ORDER:])
+                break
+            except OSError:  # it died while it waited
+                os.waitpid(spare.pid, 0)
         for descriptor in connection.descriptors:
             os.close(descriptor)
         connection.descriptors.clear()

@@ -97,7 +97,10 @@ PROCESSES = {
     "a fork by hand": case(
         """
         print("parent")
-        child = os.fork()
+        import warnings
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # a kernel of papermill's has threads, of which Python 3.12 warns
+            child = os.fork()
         if child == 0:
             print("child"); sys.stdout.flush(); os._exit(7)
         os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -249,3 +250,32 @@ def test_what_left_the_process_group_does_not_outlive_the_run(
         )
     )
     assert not psutil.pid_exists(pid)
+
+
+def test_a_preload_that_hangs_does_not_outlast_the_timeout(
+    process: WarmProcess, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "lib" / "hanging.py").write_text("import threading; threading.Event().wait()")
+    process.preload(["hanging"], tmp_path)
+    flow = tmp_path / "it.py"
+    flow.write_text(HEADER)
+    request = Request(
+        kind="flow",
+        flow=flow,
+        instance="it",
+        directory=tmp_path / "run",
+        config={},
+        project_root=tmp_path,
+        engine="fork",
+        timeout=1,
+    )
+    record = execute(request)
+    assert (record.status, (record.error or {})["type"]) == ("error", "Timeout")
+    server_of(process).kill()  # it imports for ever
+    process._keeper = None
+    shutil.rmtree(process.directory)
+
+
+def test_a_long_order_arrives(run: Callable[..., str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LONG", "x" * 100_000)
+    assert run("import os; print(len(os.environ['LONG']))") == "100000\n"
