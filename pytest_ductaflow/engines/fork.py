@@ -210,11 +210,13 @@ class Fork:
     def _next(self, key: str) -> dict[str, Any] | None:
         """The next message of the warm process that has this key; ``None`` if the process is gone."""
         while True:
-            *lines, self._said = self._said.split(b"\n")
-            for line in lines:
+            line, end, rest = self._said.partition(b"\n")
+            if end:
+                self._said = rest
                 message: dict[str, Any] = json.loads(line)
                 if key in message:
                     return message
+                continue
             try:
                 data = self._control.recv(1 << 16)
             except ConnectionError:

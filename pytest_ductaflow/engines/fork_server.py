@@ -68,6 +68,7 @@ class _Run:
     context: str
     directory: str
     connection: _Connection
+    strays: set[int] = field(default_factory=set)  # what left its process group
     status: int | None = None  # once it ended
     give_up: float = 0.0
 
@@ -264,6 +265,7 @@ class _Server:
         for pid in _children():
             if not self._is_known(pid) and _belongs_to(pid, run):
                 for process in family(pid):
+                    run.strays.add(process.pid)
                     with contextlib.suppress(Exception):
                         process.kill()
 
@@ -277,7 +279,8 @@ class _Server:
                 continue
             if os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None:
                 os.waitpid(pid, 0)
-            elif _belongs_to(pid, run) or _group(pid) == run.pid:
+            elif pid in run.strays or _group(pid) == run.pid or _belongs_to(pid, run):
+                run.strays.add(pid)  # while it dies, nothing else tells whose it is
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
                 left = True

@@ -217,7 +217,9 @@ class Executed:
         def relative(match: re.Match[str]) -> str:
             return f"{{flow}}{match[1]}{int(match[2]) - start + 1}"
 
-        text = re.sub(rf"{re.escape(str(self._flow))}(:|\", line )(\d+)", relative, text)
+        colours = r"(?:\x1b\[[\d;]*m)*"
+        place = rf"{re.escape(str(self._flow))}({colours}(?::|\", line ){colours})(\d+)"
+        text = re.sub(place, relative, text)
         text = re.sub(rf"(?<=\(){re.escape(self._flow.name)}(, line )(\d+)(?=\))", relative, text)
         text = re.sub(r"/tmp/ipykernel_\d+/\d+\.py", "{flow}", text)
         text = re.sub(r"(?<=\()\d+\.py(?=, line \d+\))", "{flow}", text)  # a syntax error's own text

@@ -490,7 +490,15 @@ MAGICS = {
     ),
     "what %run defined": case("found, __name__, sys.argv[1]", result("(1, '__main__', '-f')")),
     "an error in what %run defined": failing("fail()", raised("KeyError", "'k'")),
-    "%cd": case("os.mkdir('below')\n%cd below", printed("{run}/below\n")),
+    "%cd": case(
+        """
+        os.mkdir("below")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # IPython 8 warns that it does not keep the directories
+            get_ipython().run_line_magic("cd", "below")
+        """,
+        printed("{run}/below\n"),
+    ),
     "where %cd leads": case("%pwd", result("'{run}/below'")),
     "what a command sees of %cd": case("!pwd", printed("{run}/below\r\n")),
     "%cd back": case("%cd -q ..\nos.getcwd()", result("'{run}'")),
@@ -653,9 +661,11 @@ AT_ONCE = {
     "an error in a thread": case(
         "thread = threading.Thread(target=lambda: 1 / 0, name='T'); thread.start(); thread.join()",
         complained(
-            Like(r"Exception in thread T:\nTraceback .*\{flow\}\", line 1, .*lambda: 1 / 0.*\nZeroDivisionError: .*\n")
+            Like(
+                r"Exception in thread T:\n.*Traceback .*\{flow\}.*thread = threading.Thread.*division by zero.*\n"
+            )
         ),
-        plainly=(complained(Like(r"Exception in thread T:\nTraceback .*ZeroDivisionError: .*\n")),),
+        plainly=(complained(Like(r"Exception in thread T:\n.*Traceback .*division by zero.*\n")),),
         because="a thread's traceback shows the lines of the flow; papermill only their numbers",
     ),
     "signals": failing(

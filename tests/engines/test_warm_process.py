@@ -65,9 +65,8 @@ def run(process: WarmProcess, tmp_path: Path) -> Callable[..., str]:
 
 def server_of(process: WarmProcess) -> psutil.Process:
     process.ensure()
-    return next(
-        child for child in psutil.Process().children() if str(process.directory) in " ".join(child.cmdline())
-    )
+    assert process._process is not None
+    return psutil.Process(process._process.pid)
 
 
 def refusals(process: WarmProcess, run: Callable[..., str]) -> dict[str, str]:
