@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import functools
 import gc
 import importlib
 import json
@@ -192,7 +193,8 @@ class _Server:
             try:
                 with spare.socket:
                     socket.send_fds(spare.socket, [order[:_ORDER]], connection.descriptors)
-                    spare.socket.sendall(order[_ORDER:])
+                    if len(order) > _ORDER:  # else it may have closed its end already
+                        spare.socket.sendall(order[_ORDER:])
                 break
             except OSError:  # it died while it waited
                 os.waitpid(spare.pid, 0)
@@ -344,10 +346,13 @@ def _unsafe(root: str) -> str | None:
 
 
 def _is_the_project_s(file: str, root: str) -> bool:
-    installed = {sysconfig.get_path(name) for name in ("purelib", "platlib", "stdlib", "platstdlib")}
-    return file.startswith(root + os.sep) and not any(
-        file.startswith(path + os.sep) for path in installed if path != root
-    )
+    return file.startswith(root + os.sep) and not file.startswith(_installed())
+
+
+@functools.cache
+def _installed() -> tuple[str, ...]:
+    """Where modules are installed, which may be below the project's root."""
+    return tuple(f"{sysconfig.get_path(name)}{os.sep}" for name in ("purelib", "platlib", "stdlib", "platstdlib"))
 
 
 def _threads() -> int:

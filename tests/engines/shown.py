@@ -218,7 +218,7 @@ class Executed:
             return f"{{flow}}{match[1]}{int(match[2]) - start + 1}"
 
         colours = r"(?:\x1b\[[\d;]*m)*"
-        place = rf"{re.escape(str(self._flow))}({colours}(?::|\", line ){colours})(\d+)"
+        place = rf"{re.escape(str(self._flow))}({colours}(?::|\"{colours}, line ){colours})(\d+)"
         text = re.sub(place, relative, text)
         text = re.sub(rf"(?<=\(){re.escape(self._flow.name)}(, line )(\d+)(?=\))", relative, text)
         text = re.sub(r"/tmp/ipykernel_\d+/\d+\.py", "{flow}", text)
@@ -253,7 +253,7 @@ _VARYING: Final = (
     (r"<dc:date>.*?</dc:date>", "<dc:date>…</dc:date>"),  # matplotlib's SVG
     (r"\(\d+ times\)", "(many times)"),  # the frames of a recursion
     (r"CPU times: .*\nWall time: .*", "CPU times: …\nWall time: …"),
-    (r"[\d.]+ [nμµm]?s ± [\d.]+ [nμµm]?s per loop", "… per loop"),
+    (r"[-+\d.e]+ [nμµm]?s ± [\d.e+]+ [nμµm]?s per loop", "… per loop"),
 )
 
 
