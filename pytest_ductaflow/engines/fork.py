@@ -244,7 +244,7 @@ class _ForkClient(TextClient):
     def execute_cell(self, cell: nbformat.NotebookNode, cell_index: int, **_: Any) -> nbformat.NotebookNode:
         if not runs(cell):
             return cell
-        cell["metadata"]["execution"] = times = {}
+        cell["metadata"]["execution"] = {}
         cell.outputs = []
         self.clear_before_next_output = False
         self.code_cells_executed += 1
@@ -261,7 +261,7 @@ class _ForkClient(TextClient):
                 continue
             if message["msg_type"] == "execute_reply":
                 reply = message["content"]
-                times["shell.execute_reply"] = timestamp(message)
+                cell["metadata"]["execution"]["shell.execute_reply"] = timestamp(message)
                 continue
             try:
                 self.process_message(message, cell, cell_index)

@@ -178,11 +178,14 @@ class _Application(IPKernelApp):
         """The user's extensions and start-up files, if there are any."""
         own = (self.extensions, self.extra_extensions, self.exec_lines, self.exec_files, self.code_to_run)
         if not any((*own, self.file_to_run, self.module_to_run, *self._startup_files())):
+            self.shell.user_ns_hidden.update(self.shell.user_ns)
             return
         super().init_extensions()
         self._run_startup_files()
         self._run_exec_lines()
         self._run_exec_files()
+        if self.hide_initial_ns:
+            self.shell.user_ns_hidden.update(self.shell.user_ns)
         self._run_cmd_line_code()
         self._run_module()
 
@@ -227,6 +230,7 @@ def wait_for_run(application: Any, orders: socket.socket) -> int:
     loop = asyncio.new_event_loop()
     asyncio.set_event_loop(loop)
     _warm_up(application, loop)
+    known = set(sys.modules)
     with orders:
         received, descriptors, *_ = socket.recv_fds(orders, 1 << 16, 1)
         while received and not received.endswith(b"\n"):
@@ -234,15 +238,18 @@ def wait_for_run(application: Any, orders: socket.socket) -> int:
     if not received:
         return 0  # nobody needs us any more
     request, channel = json.loads(received), socket.socket(fileno=descriptors[0])
-    log = _become(request)
+    channel.set_inheritable(False)
+    threading.main_thread()._set_native_id()  # type: ignore[attr-defined] # Python forgets that after a fork
+    log = _become(request, application.shell)
     run_context = context.current()
     assert run_context is not None
     application.session.connect(channel)
-    in_kernel.set_up(application.shell, run_context, log)
+    finished = in_kernel.set_up(application.shell, run_context, log)
     application.start_up()
     run_context.report("ready", pid=os.getpid())
     loop.run_until_complete(_serve(application.kernel, channel))
-    _leave(application.shell)
+    _leave(application.shell, known)
+    finished()
     return 0
 
 
@@ -262,18 +269,21 @@ def _warm_up(application: Any, loop: asyncio.AbstractEventLoop) -> None:
         loop.run_until_complete(_serve(application.kernel, theirs))
 
 
-def _become(request: dict[str, Any]) -> int:
+def _become(request: dict[str, Any], shell: Any) -> int:
     """Take on what a new process would have; give the descriptor of the kernel's own log."""
     log = os.open(request["log"], os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
     for descriptor in (1, 2):
         os.dup2(log, descriptor)
     os.chdir(request["directory"])
+    shell.starting_dir = request["directory"]
+    shell.user_ns["_dh"][:] = [shell.starting_dir]
     os.umask(request["umask"])
     environment = {"MPLBACKEND": os.environ["MPLBACKEND"], **request["environment"]}
     zone = os.environ.get("TZ")
     for name in os.environ.keys() - environment.keys():
         del os.environ[name]
     os.environ.update({k: v for k, v in environment.items() if os.environ.get(k) != v})
+    shell.init_environment()  # what a kernel sets: a pager, colours
     if os.environ.get("TZ") != zone:
         time.tzset()
     sys.argv = [os.path.join(os.path.dirname(os.path.dirname(ipykernel.__file__)), "ipykernel_launcher.py")]
@@ -310,20 +320,32 @@ async def _serve(kernel: Any, channel: socket.socket) -> None:
             await kernel.dispatch_shell(message)
 
 
-def _leave(shell: Any) -> None:
-    """End as Python does, but for taking its modules apart: that would copy most of the shared memory."""
+def _leave(shell: Any, known: set[str]) -> None:
+    """End as Python does, but for taking all its modules apart: that would copy most of the shared memory.
+
+    :param known: the modules that were there before the run.
+    """
     threading._shutdown()  # type: ignore[attr-defined] # waits for threads, as at any exit
     atexit._run_exitfuncs()
-    # What the flow still holds goes now, so that files are written and finalizers run.
+    # What the flow and its modules still hold goes now, so that files are written and finalizers run.
     for name in ("last_exc", "last_type", "last_value", "last_traceback"):
         sys.__dict__.pop(name, None)
     shell._last_traceback = None
     shell.displayhook.exec_result = None
     shell.user_ns.clear()
     gc.collect()
+    for module in [module for name, module in sys.modules.items() if name not in known]:
+        names = getattr(module, "__dict__", {})
+        for name in names if type(names) is dict else ():
+            if name != "__builtins__":
+                names[name] = None
+    gc.collect()
     for thing in gc.get_objects():
         if isinstance(thing, _io._IOBase):  # not io.IOBase, whose check is slow
             _flush(thing)
+    tracker = sys.modules.get("multiprocessing.resource_tracker")
+    if tracker is not None and hasattr(tracker._resource_tracker, "_stop"):
+        tracker._resource_tracker._stop()  # has shared memory that nobody unlinked removed
     _libc.fflush(None)
 
 

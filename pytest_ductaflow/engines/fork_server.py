@@ -97,6 +97,8 @@ class _Server:
         for descriptor, received, descriptors in state.get("connections", ()):
             entry = self._add(socket.socket(fileno=descriptor))
             entry.received, entry.descriptors = received.encode(), descriptors
+            for kept in (descriptor, *descriptors):
+                os.set_inheritable(kept, False)
         self._preload(state.get("modules", []), state.get("root", ""))
         for entry in self._connections:
             self._reply(entry, refused=self._refused)

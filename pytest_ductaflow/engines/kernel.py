@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import functools
 import io
 import linecache
 import logging
@@ -29,6 +30,7 @@ import threading
 import traceback
 import warnings
 from collections import deque
+from collections.abc import Callable
 from typing import Any, Final
 
 from pytest_ductaflow import context
@@ -123,17 +125,18 @@ def load_ipython_extension(shell: Any) -> None:
     if run is None:
         return
     ignore_warnings_about_the_kernel()
-    set_up(shell, run, os.dup(2))
+    atexit.register(set_up(shell, run, os.dup(2)))
     if run.lifeline is not None:
         threading.Thread(target=_watch, args=(run,), name="ductaflow-lifeline", daemon=True).start()
     run.report("ready", pid=os.getpid())
 
 
-def set_up(shell: Any, run: context.Context, log: int) -> None:
+def set_up(shell: Any, run: context.Context, log: int) -> Callable[[], None]:
     """Make this process that of a run.
 
     :param log: descriptor for what is not the flow's: the kernel's own messages, and the last words
         after the flow's exit handlers.
+    :returns: to be called when the last of the flow's code has run.
     """
     _keep_kernel_log_apart(log)
     output = Output(run.output)
@@ -146,7 +149,7 @@ def set_up(shell: Any, run: context.Context, log: int) -> None:
     # The driver ends what the flow left running; ipykernel would wait for it, zombies included.
     shell.kernel._process_children = list
     measurement = measuring.start(run.measuring)
-    atexit.register(_finished, os.getpid(), run, log, measurement)
+    return functools.partial(_finished, os.getpid(), run, log, measurement)
 
 
 def ignore_warnings_about_the_kernel() -> None:

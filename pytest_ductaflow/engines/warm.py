@@ -44,7 +44,10 @@ _ACT_AT_START: Final = (
     "NUMEXPR_",
     "MALLOC_",
     "ARROW_",
-    "MPLCONFIGDIR",
+    "MPL",
+    "IPYTHON",
+    "JUPYTER",
+    "HOME",
 )
 
 
