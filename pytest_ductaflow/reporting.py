@@ -6,6 +6,7 @@ It sees reports only, also those that xdist's workers send: an instance's light 
 
 from __future__ import annotations
 
+import functools
 import html
 import os
 from collections import Counter
@@ -28,11 +29,15 @@ _SYMBOLS: Final = {"green": "●", "orange": "▲", "red": "✖"}
 
 
 def light_of(report: pytest.TestReport | pytest.CollectReport) -> Status | None:
-    """The light that a report's instance has, ``None`` if it is no instance's."""
+    """The light that a report's instance has, ``None`` if it is no instance's or was not run.
+
+    Anybody may call a property ``run_directory`` or ``status``: the session marks its instances' reports.
+    """
     properties = dict(getattr(report, "user_properties", ()))
-    if "run_directory" not in properties:
+    try:
+        return Status(str(properties["status"])) if hasattr(report, "ductaflow") else None
+    except (KeyError, ValueError):
         return None
-    return Status(str(properties["status"]))
 
 
 class Reporting:
@@ -58,7 +63,7 @@ class Reporting:
         if getattr(report, "when", None) != "call" or hasattr(report, "wasxfail"):
             return None
         light = light_of(report)
-        if light is None or report.skipped:
+        if light is None or report.outcome not in ("passed", "failed"):  # pytest-rerunfailures has "rerun"
             return None
         if report.failed and not light.is_red:  # a warning filter made orange an error
             category, letter, word, markup = "failed", "F", f"FAILED ({light.light})", {"red": True}
@@ -68,13 +73,25 @@ class Reporting:
 
     def pytest_runtest_logstart(self, nodeid: str) -> None:
         """Remember that there are instances, also if none gets to its end."""
-        self._any = self._any or ".json::" in nodeid
+        self._any = self._any or self._is_instance(nodeid)
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        """Count the lights."""
+        """Count the lights. What failed without one (its worker died, its set-up failed) is red."""
         light = light_of(report)
         if light is not None:
             self._lights[report.nodeid] = light.light
+        elif report.failed and (hasattr(report, "ductaflow") or self._is_instance(report.nodeid)):
+            self._lights[report.nodeid] = Status.ERROR.light
+
+    def _is_instance(self, nodeid: str) -> bool:
+        """Whether an id is an instance's, as far as the controlling process, which may not collect, can tell."""
+        file = nodeid.split("::")[0]
+        return file.endswith(".json") and self._config.rootpath / file in self._files_of_instances
+
+    @functools.cached_property
+    def _files_of_instances(self) -> set[Path]:
+        patterns = self._config.getini("ductaflow_instances")
+        return {path for pattern in patterns for path in self._config.rootpath.glob(pattern)}
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
         """How many are green, orange and red, and where the status page is."""
@@ -88,8 +105,11 @@ class Reporting:
             terminalreporter.write(f"{counts[light]} {light}", **markup)
             terminalreporter.write("  ")
         terminalreporter.line("")
-        page = self._write_page()
-        terminalreporter.write_line(f"status page: {os.path.relpath(page)}")
+        try:
+            shown = os.path.relpath(self._write_page())
+        except Exception as error:  # a page beside the results: a full disk must not hide them
+            shown = f"not written: {type(error).__name__}: {error}"
+        terminalreporter.write_line(f"status page: {shown}")
 
     def _write_page(self) -> Path:
         from pytest_ductaflow.record import write_atomically  # only a session with runs gets here
@@ -97,14 +117,14 @@ class Reporting:
 
         runs = self._config.rootpath / "runs"
         page = runs / "conductor_status_report.html"
+        runs.mkdir(exist_ok=True)  # all may have been skipped
         write_atomically(page, generate_status_report(model_root=runs).encode())
         return page
 
     # --- pytest-html ---
 
     def _has_instances(self) -> bool:
-        patterns = self._config.getini("ductaflow_instances")
-        return any(any(self._config.rootpath.glob(pattern)) for pattern in patterns)
+        return bool(self._files_of_instances)
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_html_report_title(self, report: Any) -> None:

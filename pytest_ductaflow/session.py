@@ -185,8 +185,13 @@ class Session:
     def pytest_runtest_makereport(
         self, item: pytest.Item, call: pytest.CallInfo[None]
     ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-        """A run that was executed before its turn reports the time that it really took."""
+        """A run that was executed before its turn reports the time that it really took.
+
+        An instance's reports are marked as such, for the process that shows them.
+        """
         report = yield
+        if isinstance(getattr(item, "instance", None), Instance):
+            report.__dict__["ductaflow"] = True  # xdist sends all that a report has
         earlier = getattr(item, "earlier", None)
         if call.when == "call" and earlier is not None:
             report.duration = earlier
