@@ -182,7 +182,7 @@ class InstanceItem(pytest.Item):
 
     def _execute(self, *, again: bool) -> Record:
         """Execute the instance. Another process of this session may be about to, or have just done so."""
-        echo = _show if self.config.getoption("capture") == "no" else None
+        echo = _show if self.config.getoption("capture", "fd") == "no" else None
         done = None if again else functools.partial(self.ductaflow.peek, self)
         while True:
             try:
@@ -238,7 +238,7 @@ class InstanceItem(pytest.Item):
         return super().repr_failure(excinfo, *args, **options)
 
     def _repr_run(self, excinfo: pytest.ExceptionInfo[BaseException], error: dict[str, Any]) -> Any:
-        style = self.config.getoption("tbstyle")
+        style = self.config.getoption("tbstyle", "auto")
         try:
             record = read_record(self.run_directory)
             whole = style == "long"

@@ -84,7 +84,7 @@ class Reporting:
             self._lights[report.nodeid] = Status.ERROR.light
 
     def _is_instance(self, nodeid: str) -> bool:
-        """Whether an id is an instance's, as far as the controlling process, which may not collect, can tell."""
+        """Whether an id is that of an instance. The controlling process may not have collected it."""
         file = nodeid.split("::")[0]
         return file.endswith(".json") and self._config.rootpath / file in self._files_of_instances
 

@@ -54,3 +54,34 @@ def test_a_page_that_cannot_be_written_is_one_line(project: Project) -> None:
     result = project.run("instances")
     result.assert_outcomes(passed=1)
     result.stdout.fnmatch_lines(["status page: not written: IsADirectoryError: *"])
+
+
+def test_without_pytests_terminal_a_red_instance_is_a_failure_not_an_internal_error(project: Project) -> None:
+    project.flow("a", "1 / 0")
+    project.instance("a")
+    result = project.run("-p", "no:terminal", "instances")
+    assert result.ret == 1
+
+
+def test_a_rerun_is_counted_as_the_rerun_plugin_counts_it(project: Project) -> None:
+    project.write(
+        "conftest.py",
+        """
+import pytest
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item, call):
+    report = yield
+    if call.when == "call":
+        report.outcome = "rerun"
+    return report
+@pytest.hookimpl(trylast=True)
+def pytest_report_teststatus(report):
+    if report.outcome == "rerun":
+        return "rerun", "R", "RERUN"
+""",
+    )
+    project.flow("a")
+    project.instance("a")
+    result = project.run("instances", "-v")
+    result.stdout.fnmatch_lines(["*instances/a.json::a RERUN*"])
+    assert result.parseoutcomes() == {"rerun": 1}
