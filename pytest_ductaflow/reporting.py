@@ -48,6 +48,9 @@ class Reporting:
         self._lights: dict[str, str] = {}
         self._summarising = False
         self._any = False
+        self._expected: dict[str, None] = {}
+        self._reported: set[str] = set()
+        self._lost: list[str] = []
 
     def pytest_report_header(self) -> str | None:
         """Which engine executes instances, and why."""
@@ -77,11 +80,41 @@ class Reporting:
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Count the lights. What failed without one (its worker died, its set-up failed) is red."""
+        if report.when != "setup" or not report.passed:
+            self._reported.add(report.nodeid)
         light = light_of(report)
         if light is not None:
             self._lights[report.nodeid] = light.light
         elif report.failed and (hasattr(report, "ductaflow") or self._is_instance(report.nodeid)):
             self._lights[report.nodeid] = Status.ERROR.light
+
+    # --- what was collected must be reported ---
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtestloop(self, session: pytest.Session) -> None:
+        """Remember which instances are to run. Under xdist only its workers know, and they tell."""
+        self._expected |= dict.fromkeys(item.nodeid for item in session.items if hasattr(item, "ductaflow"))
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_xdist_node_collection_finished(self, ids: list[str]) -> None:
+        """The same for a worker's instances."""
+        self._expected |= dict.fromkeys(nodeid for nodeid in ids if self._is_instance(nodeid))
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_sessionfinish(self, session: pytest.Session, exitstatus: int) -> None:
+        """An instance that vanished (with its worker) is a failure of its own, wherever results are shown."""
+        ended = (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED, pytest.ExitCode.NO_TESTS_COLLECTED)
+        stopped = session.shouldstop or session.shouldfail or self._config.getoption("collectonly")
+        lost = [nodeid for nodeid in self._expected if nodeid not in self._reported]
+        if exitstatus not in ended or stopped or not lost:
+            return
+        for nodeid in lost:
+            place, text = (nodeid.split("::")[0], None, nodeid), "collected, but never reported: it was lost"
+            for when, outcome, message in (("call", "failed", text), ("teardown", "passed", None)):
+                report = pytest.TestReport(nodeid, place, {}, outcome, message, when)  # type: ignore[arg-type]
+                self._config.hook.pytest_runtest_logreport(report=report)
+        self._lost = lost
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
     def _is_instance(self, nodeid: str) -> bool:
         """Whether an id is that of an instance. The controlling process may not have collected it."""
@@ -96,7 +129,7 @@ class Reporting:
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
         """How many are green, orange and red, and where the status page is."""
         self._summarising = True  # the short summary comes next, and tools look for "FAILED <id>" in it
-        if not self._any:
+        if not (self._any or self._lights):
             return
         counts = Counter(self._lights.values())
         terminalreporter.section("lights", sep="-")
@@ -105,6 +138,8 @@ class Reporting:
             terminalreporter.write(f"{counts[light]} {light}", **markup)
             terminalreporter.write("  ")
         terminalreporter.line("")
+        if self._lost:
+            terminalreporter.write_line(f"collected but not reported: {', '.join(self._lost)}", red=True)
         try:
             shown = os.path.relpath(self._write_page())
         except Exception as error:  # a page beside the results: a full disk must not hide them
@@ -152,10 +187,14 @@ class Reporting:
     @pytest.hookimpl(optionalhook=True)
     def pytest_html_results_table_row(self, report: Any, cells: list[str]) -> None:
         """An instance's light, flow and files. The test id, which pytest-html leaves raw, is escaped."""
-        if not self._has_instances() or not cells:
+        if not cells:
             return
-        suffix = f"::{report.when}" if report.when != "call" else ""
-        cells[1] = f'<td class="col-testId">{html.escape(report.nodeid + suffix)}</td>'
+        mine = hasattr(report, "ductaflow") or self._is_instance(report.nodeid)
+        if mine or self._has_instances():
+            suffix = f"::{report.when}" if report.when != "call" else ""
+            cells[1] = f'<td class="col-testId">{html.escape(report.nodeid + suffix)}</td>'
+        if not self._has_instances():  # an instance file that only the command line names: no columns
+            return
         light, properties = light_of(report), dict(getattr(report, "user_properties", ()))
         cells.insert(2, f'<td class="col-flow">{html.escape(str(properties.get("flow", "")))}</td>')
         cells.insert(1, f'<td class="col-light">{_coloured(light.light) if light else ""}</td>')

@@ -85,3 +85,49 @@ def pytest_report_teststatus(report):
     result = project.run("instances", "-v")
     result.stdout.fnmatch_lines(["*instances/a.json::a RERUN*"])
     assert result.parseoutcomes() == {"rerun": 1}
+
+
+def test_an_instance_that_was_collected_and_never_reported_is_red(project: Project) -> None:
+    project.write(
+        "conftest.py",
+        """
+def pytest_runtest_protocol(item):
+    return True if item.name == "lost" else None
+""",
+    )
+    project.flow("a")
+    project.instance("a")
+    project.instance("lost", flow="flows/a.py")
+    result = project.run("instances", "--junitxml=junit.xml")
+    result.assert_outcomes(passed=1, failed=1)
+    assert result.ret == 1
+    result.stdout.fnmatch_lines(
+        ["1 green  0 orange  1 red*", "collected but not reported: instances/lost.json::lost"]
+    )
+    assert 'failures="1"' in (project.root / "junit.xml").read_text()
+
+
+def test_what_a_stopped_session_left_out_is_not_lost(project: Project) -> None:
+    project.flow("a", "1 / 0")
+    project.instance("a")
+    project.instance("b", flow="flows/a.py")
+    for arguments in (["-x"], ["--collect-only"], ["--fixtures"], ["--stepwise"]):
+        project.run("instances", *arguments).stdout.no_fnmatch_line("*not reported*")
+
+
+def test_an_instance_whose_set_up_failed_is_red_in_the_lights(project: Project) -> None:
+    project.write("conftest.py", "def pytest_runtest_setup(item):\n    raise OSError\n")
+    project.flow("a")
+    project.instance("a")
+    result = project.run("instances")
+    result.stdout.fnmatch_lines(["0 green  0 orange  1 red*"])
+
+
+def test_an_id_is_escaped_in_the_html_report_whatever_the_ini_says(project: Project) -> None:
+    project.ini("ductaflow_instances = elsewhere/*.json")
+    project.flow("a")
+    project.instance("<b>", flow="flows/a.py", name="a")
+    project.run("instances/<b>.json", "--html=report.html", "--self-contained-html")
+    assert 'col-testId\\">&lt;b' not in (project.root / "report.html").read_text()
+    text = (project.root / "report.html").read_text()
+    assert "instances/<b>.json::a</td>" not in text
