@@ -69,3 +69,42 @@ def test_a_script_that_loads_its_config_in_a_helper_and_exits_early_is_red(proje
     done = subprocess.run(script, cwd=project.root, env=project.environment(), timeout=60, check=False)
     assert done.returncode == 3
     assert project.record("a/a")["status"] == "error"
+
+
+def test_the_output_of_a_red_run_that_is_not_selected_is_not_used(project: Project) -> None:
+    project.flow("a", "open('out.csv', 'w').write('1')\nraise ValueError")
+    project.flow("b", "print(open(config['input']).read())")
+    project.instance("a")
+    project.instance("b", config={"input": "runs/a/a/out.csv"})
+    project.run_apart("instances/a.json")
+    result = project.run_apart("instances/b.json")
+    result.assert_outcomes(errors=1)
+    result.stdout.fnmatch_lines(["*needs runs/a/a, whose last run failed*"])
+    (project.root / "runs/a/a/run.json").unlink()  # now somebody put the file there
+    project.run_apart("instances/b.json").assert_outcomes(passed=1)
+
+
+def test_marks_of_a_needed_instance_are_respected_however_they_are_written(project: Project) -> None:
+    project.write(
+        "conftest.py",
+        """
+import pytest
+MARKS = {
+    "a": pytest.mark.xfail(run=False, reason="r"),
+    "c": pytest.mark.skipif(condition=True, reason="r"),
+    "d": pytest.mark.skipif("True", reason="r"),
+}
+def pytest_collection_modifyitems(items):
+    for item in items:
+        if item.name in MARKS:
+            item.add_marker(MARKS[item.name])
+    items.reverse()
+""",
+    )
+    project.flow("a", "open(config['_project_root'] + '/ran', 'w')")
+    for name in "acd":
+        project.instance(name, flow="flows/a.py")
+    project.flow("b")
+    project.instance("b", config={"inputs": [f"runs/a/{name}/x" for name in "acd"]})
+    project.run_apart("instances").assert_outcomes(passed=1, xfailed=1, skipped=2)
+    assert not (project.root / "ran").exists()
