@@ -214,8 +214,15 @@ class InstanceItem(pytest.Item):
             return record
 
     def request(self) -> Request:
-        """What to execute."""
+        """What to execute.
+
+        :raises RecordError: if the directory leads elsewhere. ``runs`` itself may be a link to another disk.
+        """
         instance, session = self.instance, self.ductaflow
+        if self.run_directory.parent.is_symlink():
+            raise RecordError(
+                f"{self.run_directory.parent} is a symbolic link: an instance writes below runs only"
+            )
         return Request(
             kind=instance.kind,
             flow=session.root / instance.flow,

@@ -108,3 +108,16 @@ def pytest_collection_modifyitems(items):
     project.instance("b", config={"inputs": [f"runs/a/{name}/x" for name in "acd"]})
     project.run_apart("instances").assert_outcomes(passed=1, xfailed=1, skipped=2)
     assert not (project.root / "ran").exists()
+
+
+def test_an_instance_does_not_write_through_a_linked_step(project: Project) -> None:
+    project.flow("a")
+    project.instance("a")
+    outside = project.root / "outside"
+    outside.mkdir()
+    (project.root / "runs").mkdir()
+    (project.root / "runs/a").symlink_to(outside)
+    result = project.run("instances")
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["*runs/a is a symbolic link*"])
+    assert not list(outside.iterdir())
