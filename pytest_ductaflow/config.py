@@ -59,7 +59,10 @@ def load_cli_config(default_config_path: str, description: str = "Run ductaflow 
     if arguments.no_execute:
         run.prepare()
         raise SystemExit(0)
-    return run.start(sys._getframe(1))
+    frame = sys._getframe(1)
+    while frame.f_back is not None and frame.f_code.co_name != "<module>":  # it may be called in a helper
+        frame = frame.f_back
+    return run.start(frame)
 
 
 def unpack_config(

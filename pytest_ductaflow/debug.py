@@ -29,6 +29,7 @@ def debug_flow(
     :param force: delete the directory first; then ``config`` is read from it before.
     :returns: the run directory.
     :raises ConfigError: if there is neither a config nor a run to take it from.
+    :raises RunBusy: if a run is executing in the directory.
     """
     flow, directory = Path(os.path.abspath(flow_path)), Path(os.path.abspath(execution_dir))
     names = RunDirectory(directory, flow.stem)
@@ -37,13 +38,14 @@ def debug_flow(
     config = dict(config)
     root = Path(config.pop("_project_root", None) or Path.cwd()).resolve()
     if force and directory.exists():
-        try:
-            record.read_record(directory)
-        except RecordError:
-            raise ConfigError(
-                f"{directory} is not a run directory: force would delete what is no run"
-            ) from None
-        shutil.rmtree(directory)
+        with record.lock(directory):  # nobody executes in it
+            try:
+                record.read_record(directory)
+            except RecordError:
+                raise ConfigError(
+                    f"{directory} is not a run directory: force would delete what is no run"
+                ) from None
+            shutil.rmtree(directory)
     request = execution.Request(
         kind="build" if flow.parent.name == "builds" else "flow",
         flow=flow,

@@ -69,7 +69,7 @@ class FlowWarning(UserWarning):
 
 def describe_error(error: dict[str, Any]) -> str:
     """One line for a record's error: ``flows/x.py:42: ValueError: negative flow``."""
-    place = error.get("file") or ""
+    place = str(error.get("file") or "")
     if place and error.get("line"):
         place = f"{place}:{error['line']}"
     message = str(error.get("message") or "").strip()

@@ -17,7 +17,7 @@ import socket
 import sys
 import time
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
@@ -122,6 +122,7 @@ def prepare(request: Request) -> RunDirectory:
                 and run.directory.notebook.exists()
             ):
                 return run.directory
+        run.remove_outputs()
         record.remove(run.directory.record)
         run.write_files(injected=True)
     return run.directory
@@ -131,8 +132,7 @@ def refuse(request: Request, reason: str) -> Record:
     """Record that a request was not executed, so that no older record passes for it: red."""
     run = Run(request)
     with record.lock(run.directory.path, wait=True):
-        run.begin()
-        run.end({"type": "NotRun", "message": reason})
+        run.refuse({"type": "NotRun", "message": reason})
     return run.record
 
 
@@ -251,8 +251,7 @@ class Run:
         :param script: the flow runs as a script: its notebook is for opening, with the config in it.
         """
         names = self.directory
-        with contextlib.suppress(RecordError):
-            record.remove_outputs(names, record.read_record(names.path))
+        self.remove_outputs()
         for path in (
             names.record,
             names.html,
@@ -267,16 +266,30 @@ class Run:
         self.write_files(injected=script)
         self.record = self._new_record()
         record.write_record(names.path, self.record, durable=False)
-        around = context.current()
-        if around is not None and Path(around.run_directory) != names.path:
-            around.report("run", directory=str(names.path))
+        self._tell("run")
         self._started = time.monotonic()
+
+    def _tell(self, event: str, **details: Any) -> None:
+        """Report to the run around this one, if there is one."""
+        around = context.current()
+        if around is not None and Path(around.run_directory) != self.directory.path:
+            around.report(event, directory=str(self.directory.path), **details)
+
+    def remove_outputs(self) -> None:
+        """Delete what the last run of this flow wrote here.
+
+        What another flow wrote stays: a build may run several in one directory, each using the last one's.
+        """
+        with contextlib.suppress(RecordError):
+            last = record.read_record(self.directory.path)
+            if last.flow == relative(self.request.flow, self.request.project_root):
+                record.remove_outputs(self.directory, last)
 
     def end(
         self,
         error: dict[str, Any] | None,
         reader: OutputReader | None = None,
-        events: Iterable[dict[str, Any]] = (),
+        events: Sequence[dict[str, Any]] = (),
         remarks: Sequence[str] = (),
         *,
         interrupted: bool = False,
@@ -294,12 +307,28 @@ class Run:
             except Exception as problem:  # asked for beside the run: it must not turn a good run red
                 remarks = [*remarks, f"⚠️ HTML export failed: {problem}"]
         final.warnings += [{"line": None, "cell": None, "text": remark} for remark in remarks]
-        final.status = (Status.INTERRUPTED if interrupted else _status(final, names.path)).value
+        ended = [str(event["status"]) for event in events if event["event"] == "ended"]
+        final.status = (Status.INTERRUPTED if interrupted else _status(final, names.path, ended)).value
         written = {name for name, info in record.files_in(names).items() if self._before.get(name) != info}
         final.outputs = {name: record.digest(names.path / name) for name in sorted(written)}
         final.ended = record.now()
         final.duration = round(time.monotonic() - self._started, 3)
         record.write_record(names.path, final)
+        self._tell("ended", status=final.status)
+
+    def refuse(self, error: dict[str, Any]) -> None:
+        """Write a red record and nothing else: what earlier runs wrote may be the last good results.
+
+        They stay outputs, so that the next run starts clean.
+        """
+        self.record = self._new_record()
+        with contextlib.suppress(RecordError):
+            last = record.read_record(self.directory.path)
+            if last.flow == self.record.flow:
+                self.record.outputs = last.outputs
+        self.record.error, self.record.status = error, Status.ERROR.value
+        self.record.ended, self.record.duration = record.now(), 0.0
+        record.write_record(self.directory.path, self.record)
 
     def write_files(self, *, injected: bool) -> None:
         """Write config and notebook. ``injected``: with the parameters already in the notebook."""
@@ -427,11 +456,12 @@ def _top_error(error: dict[str, Any]) -> dict[str, Any]:
     return cause
 
 
-def _status(current: Record, directory: Path) -> Status:
+def _status(current: Record, directory: Path, ended: Sequence[str]) -> Status:
+    """:param ended: the status of every nested run; a retry leaves only the record of the last one."""
     if current.error is not None:
         return Status.ERROR
     lights = [child.light for _, child in child_records(current, directory)]
-    if current.warnings or any(light is not Status.SUCCESS for light in lights):
+    if current.warnings or any(status != Status.SUCCESS for status in [*lights, *ended]):
         return Status.WARNING
     return Status.SUCCESS
 

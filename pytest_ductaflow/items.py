@@ -123,14 +123,17 @@ class InstanceItem(pytest.Item):
         for needed in self.ductaflow.needed(self):
             record = needed.ensure()
             if record is not None and record.light.is_red:
-                reason = f"needs {needed.nodeid}, which failed"
-                refused = self.ductaflow.peek(self)
-                if refused is None:
-                    refused = execution.refuse(self.request(), reason)
-                    self.ductaflow.keep(self, refused)
-                self._tell(refused)
-                return reason
-        return None
+                return self._refuse(f"needs {needed.nodeid}, which failed")
+        red = self.ductaflow.red_before(self)
+        return self._refuse(f"needs {red}, whose last run failed") if red else None
+
+    def _refuse(self, reason: str) -> str:
+        refused = self.ductaflow.peek(self)
+        if refused is None:
+            refused = execution.refuse(self.request(), reason)
+            self.ductaflow.keep(self, refused)
+        self._tell(refused)
+        return reason
 
     def runtest(self) -> None:
         """Execute the instance (or take the run that this session already made of it)."""
@@ -172,17 +175,34 @@ class InstanceItem(pytest.Item):
 
     def ensure(self) -> Record | None:
         """The record of this session's run, executing it if nobody has; ``None`` if it is not to be run."""
-        conditional = self.get_closest_marker("skipif")
-        if self.get_closest_marker("skip") or (conditional is not None and conditional.args[0]):
+        if self._not_to_be_run():
             return None
         found = self.ductaflow.peek(self)
         if found is None and self._refused() is None:
             return self._execute(again=False)
         return found or self.ductaflow.peek(self)
 
+    def _not_to_be_run(self) -> bool:
+        """Whether a mark keeps pytest from running this. A condition in words is pytest's to evaluate: when
+        in doubt it is not run ahead of its turn, and who needs it judges what is there."""
+
+        def applies(mark: pytest.Mark) -> bool:
+            conditions = [mark.kwargs["condition"]] if "condition" in mark.kwargs else list(mark.args)
+            return any(isinstance(condition, str) or bool(condition) for condition in conditions)
+
+        return (
+            self.get_closest_marker("skip") is not None
+            or any(applies(mark) for mark in self.iter_markers("skipif"))
+            or any(
+                mark.kwargs.get("run") is False
+                and (applies(mark) or not (mark.args or "condition" in mark.kwargs))
+                for mark in self.iter_markers("xfail")
+            )
+        )
+
     def _execute(self, *, again: bool) -> Record:
         """Execute the instance. Another process of this session may be about to, or have just done so."""
-        echo = _show if self.config.getoption("capture") == "no" else None
+        echo = _show if self.config.getoption("capture", "fd") == "no" else None
         done = None if again else functools.partial(self.ductaflow.peek, self)
         while True:
             try:
@@ -194,8 +214,15 @@ class InstanceItem(pytest.Item):
             return record
 
     def request(self) -> Request:
-        """What to execute."""
+        """What to execute.
+
+        :raises RecordError: if the directory leads elsewhere. ``runs`` itself may be a link to another disk.
+        """
         instance, session = self.instance, self.ductaflow
+        if self.run_directory.parent.is_symlink():
+            raise RecordError(
+                f"{self.run_directory.parent} is a symbolic link: an instance writes below runs only"
+            )
         return Request(
             kind=instance.kind,
             flow=session.root / instance.flow,
@@ -238,7 +265,7 @@ class InstanceItem(pytest.Item):
         return super().repr_failure(excinfo, *args, **options)
 
     def _repr_run(self, excinfo: pytest.ExceptionInfo[BaseException], error: dict[str, Any]) -> Any:
-        style = self.config.getoption("tbstyle")
+        style = self.config.getoption("tbstyle", "auto")
         try:
             record = read_record(self.run_directory)
             whole = style == "long"

@@ -6,6 +6,7 @@ It sees reports only, also those that xdist's workers send: an instance's light 
 
 from __future__ import annotations
 
+import functools
 import html
 import os
 from collections import Counter
@@ -28,11 +29,15 @@ _SYMBOLS: Final = {"green": "●", "orange": "▲", "red": "✖"}
 
 
 def light_of(report: pytest.TestReport | pytest.CollectReport) -> Status | None:
-    """The light that a report's instance has, ``None`` if it is no instance's."""
+    """The light that a report's instance has, ``None`` if it is no instance's or was not run.
+
+    Anybody may call a property ``run_directory`` or ``status``: the session marks its instances' reports.
+    """
     properties = dict(getattr(report, "user_properties", ()))
-    if "run_directory" not in properties:
+    try:
+        return Status(str(properties["status"])) if hasattr(report, "ductaflow") else None
+    except (KeyError, ValueError):
         return None
-    return Status(str(properties["status"]))
 
 
 class Reporting:
@@ -43,6 +48,9 @@ class Reporting:
         self._lights: dict[str, str] = {}
         self._summarising = False
         self._any = False
+        self._expected: dict[str, None] = {}
+        self._reported: set[str] = set()
+        self._lost: list[str] = []
 
     def pytest_report_header(self) -> str | None:
         """Which engine executes instances, and why."""
@@ -58,7 +66,7 @@ class Reporting:
         if getattr(report, "when", None) != "call" or hasattr(report, "wasxfail"):
             return None
         light = light_of(report)
-        if light is None or report.skipped:
+        if light is None or report.outcome not in ("passed", "failed"):  # pytest-rerunfailures has "rerun"
             return None
         if report.failed and not light.is_red:  # a warning filter made orange an error
             category, letter, word, markup = "failed", "F", f"FAILED ({light.light})", {"red": True}
@@ -68,18 +76,60 @@ class Reporting:
 
     def pytest_runtest_logstart(self, nodeid: str) -> None:
         """Remember that there are instances, also if none gets to its end."""
-        self._any = self._any or ".json::" in nodeid
+        self._any = self._any or self._is_instance(nodeid)
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        """Count the lights."""
+        """Count the lights. What failed without one (its worker died, its set-up failed) is red."""
+        if report.when != "setup" or not report.passed:
+            self._reported.add(report.nodeid)
         light = light_of(report)
         if light is not None:
             self._lights[report.nodeid] = light.light
+        elif report.failed and (hasattr(report, "ductaflow") or self._is_instance(report.nodeid)):
+            self._lights[report.nodeid] = Status.ERROR.light
+
+    # --- what was collected must be reported ---
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtestloop(self, session: pytest.Session) -> None:
+        """Remember which instances are to run. Under xdist only its workers know, and they tell."""
+        self._expected |= dict.fromkeys(item.nodeid for item in session.items if hasattr(item, "ductaflow"))
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_xdist_node_collection_finished(self, ids: list[str]) -> None:
+        """The same for a worker's instances."""
+        self._expected |= dict.fromkeys(nodeid for nodeid in ids if self._is_instance(nodeid))
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_sessionfinish(self, session: pytest.Session, exitstatus: int) -> None:
+        """An instance that vanished (with its worker) is a failure of its own, wherever results are shown."""
+        ended = (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED, pytest.ExitCode.NO_TESTS_COLLECTED)
+        stopped = session.shouldstop or session.shouldfail or self._config.getoption("collectonly")
+        lost = [nodeid for nodeid in self._expected if nodeid not in self._reported]
+        if exitstatus not in ended or stopped or not lost:
+            return
+        for nodeid in lost:
+            place, text = (nodeid.split("::")[0], None, nodeid), "collected, but never reported: it was lost"
+            for when, outcome, message in (("call", "failed", text), ("teardown", "passed", None)):
+                report = pytest.TestReport(nodeid, place, {}, outcome, message, when)  # type: ignore[arg-type]
+                self._config.hook.pytest_runtest_logreport(report=report)
+        self._lost = lost
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+    def _is_instance(self, nodeid: str) -> bool:
+        """Whether an id is that of an instance. The controlling process may not have collected it."""
+        file = nodeid.split("::")[0]
+        return file.endswith(".json") and self._config.rootpath / file in self._files_of_instances
+
+    @functools.cached_property
+    def _files_of_instances(self) -> set[Path]:
+        patterns = self._config.getini("ductaflow_instances")
+        return {path for pattern in patterns for path in self._config.rootpath.glob(pattern)}
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
         """How many are green, orange and red, and where the status page is."""
         self._summarising = True  # the short summary comes next, and tools look for "FAILED <id>" in it
-        if not self._any:
+        if not (self._any or self._lights):
             return
         counts = Counter(self._lights.values())
         terminalreporter.section("lights", sep="-")
@@ -88,8 +138,13 @@ class Reporting:
             terminalreporter.write(f"{counts[light]} {light}", **markup)
             terminalreporter.write("  ")
         terminalreporter.line("")
-        page = self._write_page()
-        terminalreporter.write_line(f"status page: {os.path.relpath(page)}")
+        if self._lost:
+            terminalreporter.write_line(f"collected but not reported: {', '.join(self._lost)}", red=True)
+        try:
+            shown = os.path.relpath(self._write_page())
+        except Exception as error:  # a page beside the results: a full disk must not hide them
+            shown = f"not written: {type(error).__name__}: {error}"
+        terminalreporter.write_line(f"status page: {shown}")
 
     def _write_page(self) -> Path:
         from pytest_ductaflow.record import write_atomically  # only a session with runs gets here
@@ -97,14 +152,14 @@ class Reporting:
 
         runs = self._config.rootpath / "runs"
         page = runs / "conductor_status_report.html"
+        runs.mkdir(exist_ok=True)  # all may have been skipped
         write_atomically(page, generate_status_report(model_root=runs).encode())
         return page
 
     # --- pytest-html ---
 
     def _has_instances(self) -> bool:
-        patterns = self._config.getini("ductaflow_instances")
-        return any(any(self._config.rootpath.glob(pattern)) for pattern in patterns)
+        return bool(self._files_of_instances)
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_html_report_title(self, report: Any) -> None:
@@ -132,10 +187,14 @@ class Reporting:
     @pytest.hookimpl(optionalhook=True)
     def pytest_html_results_table_row(self, report: Any, cells: list[str]) -> None:
         """An instance's light, flow and files. The test id, which pytest-html leaves raw, is escaped."""
-        if not self._has_instances() or not cells:
+        if not cells:
             return
-        suffix = f"::{report.when}" if report.when != "call" else ""
-        cells[1] = f'<td class="col-testId">{html.escape(report.nodeid + suffix)}</td>'
+        mine = hasattr(report, "ductaflow") or self._is_instance(report.nodeid)
+        if mine or self._has_instances():
+            suffix = f"::{report.when}" if report.when != "call" else ""
+            cells[1] = f'<td class="col-testId">{html.escape(report.nodeid + suffix)}</td>'
+        if not self._has_instances():  # an instance file that only the command line names: no columns
+            return
         light, properties = light_of(report), dict(getattr(report, "user_properties", ()))
         cells.insert(2, f'<td class="col-flow">{html.escape(str(properties.get("flow", "")))}</td>')
         cells.insert(1, f'<td class="col-light">{_coloured(light.light) if light else ""}</td>')

@@ -16,7 +16,7 @@ from pytest_ductaflow import engines, graph
 from pytest_ductaflow.engines import preload, warm
 from pytest_ductaflow.errors import RecordError
 from pytest_ductaflow.instance import Instance
-from pytest_ductaflow.record import Record, read_record
+from pytest_ductaflow.record import RECORD_NAME, Record, read_record
 from pytest_ductaflow.status import Status
 
 #: The state, in ``config.stash``.
@@ -83,6 +83,28 @@ class Session:
     def needed(self, item: Item) -> list[Item]:
         """The selected instances whose outputs this one refers to."""
         return [self._items[key] for key in self._needs.get(item.instance.run_directory, ())]
+
+    def red_before(self, item: Item) -> str | None:
+        """The run directory of an instance that is needed, not run now, and whose last run is red.
+
+        A directory without a record may have been filled by hand; a missing file the flow itself notices.
+        """
+        for reference in item.instance.references:
+            target = "/".join(reference.split("/")[:3])
+            wild = any(character in target for character in "*?[")
+            paths = sorted(self.root.glob(target)) if wild else [self.root / target]
+            for path in paths:
+                key = path.relative_to(self.root).as_posix()
+                own = key == item.instance.run_directory
+                if own or key in self._records or not (path / RECORD_NAME).exists():
+                    continue
+                try:
+                    red = read_record(path).light.is_red
+                except RecordError:
+                    red = True
+                if red:
+                    return key
+        return None
 
     def keep(self, item: Item, record: Record) -> None:
         """This session executed the item."""
@@ -185,8 +207,13 @@ class Session:
     def pytest_runtest_makereport(
         self, item: pytest.Item, call: pytest.CallInfo[None]
     ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-        """A run that was executed before its turn reports the time that it really took."""
+        """A run that was executed before its turn reports the time that it really took.
+
+        An instance's reports are marked as such, for the process that shows them.
+        """
         report = yield
+        if isinstance(getattr(item, "instance", None), Instance):
+            report.__dict__["ductaflow"] = True  # xdist sends all that a report has
         earlier = getattr(item, "earlier", None)
         if call.when == "call" and earlier is not None:
             report.duration = earlier

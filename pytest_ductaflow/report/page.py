@@ -13,7 +13,7 @@ from urllib.parse import quote
 from pytest_ductaflow import strict_json
 from pytest_ductaflow.capture import last_lines
 from pytest_ductaflow.errors import RecordError, describe_error
-from pytest_ductaflow.record import CLI_OUTPUT_NAME, Record, RunDirectory, now, runs_below
+from pytest_ductaflow.record import CLI_OUTPUT_NAME, RECORD_NAME, Record, RunDirectory, now, runs_below
 from pytest_ductaflow.status import Status, worst
 
 _SYMBOLS = {"green": "●", "orange": "▲", "red": "✖", "running": "◌"}
@@ -79,7 +79,11 @@ def _rows(root: Path) -> list[_Row]:
     for path, record in runs_below(root):
         while open_rows and not path.is_relative_to(open_rows[-1][0]):
             open_rows.pop()
-        row = _row(path, record, root)
+        try:
+            row = _row(path, record, root)
+        except Exception as problem:  # whatever is wrong with one record, the others are to be seen
+            text = f"{path / RECORD_NAME}: damaged: {type(problem).__name__}: {problem}"
+            row = _row(path, RecordError(text), root)
         (open_rows[-1][1].runs if open_rows else top).append(row)
         open_rows.append((path, row))
     return top

@@ -281,3 +281,11 @@ def test_a_result_that_says_failed_is_red_even_if_an_old_record_is_green(tmp_pat
     assert page(tmp_path, [{"scenario": "a", "status": "error", "error": "no such flow"}]).runs == [
         (1, "red", "a")
     ]
+
+
+def test_a_damaged_record_does_not_hide_the_others(tmp_path: Path) -> None:
+    run(tmp_path / "a", error={"file": 5, "line": 2}, status="error")
+    run(tmp_path / "b", flow="flows/" + "x" * 300 + ".py")
+    run(tmp_path / "c")
+    page = Page(generate_status_report(model_root=tmp_path))
+    assert [(light, name) for _, light, name in page.runs] == [("red", "a"), ("red", "b"), ("green", "c")]
