@@ -12,12 +12,14 @@ import asyncio
 import atexit
 import ctypes
 import errno
+import functools
 import gc
 import json
 import os
 import signal
 import socket
 import sys
+import sysconfig
 import threading
 import time
 from typing import Any, Final
@@ -199,8 +201,15 @@ class _Application(IPKernelApp):
     _found: list[str] | None = None
 
 
-def make_application() -> Any:
-    """The kernel, ready to run in forks of this process."""
+#: Environment variables that importing and preparing a kernel sets, as it does in any kernel.
+_set_by_the_kernel: dict[str, str] = {}
+
+
+def make_application(initial: dict[str, str]) -> Any:
+    """The kernel, ready to run in forks of this process.
+
+    :param initial: the environment in which this process began.
+    """
     config = Config()
     config.HistoryManager.enabled = False  # no thread that writes a database; nbclient's kernels have none
     config.IPKernelApp.connection_file = "kernel.json"  # libraries know a kernel by this section
@@ -212,6 +221,8 @@ def make_application() -> Any:
     loop.close()
     application.shell._sys_modules_keys = set(sys.modules)
     application._startup_files()
+    installed()
+    _set_by_the_kernel.update({k: v for k, v in os.environ.items() if initial.get(k) != v})
     # C's own output appears line by line although it goes to a file, and so in order.
     _libc.setvbuf(ctypes.c_void_p.in_dll(_libc, "stdout"), None, _LINE_BUFFERED, ctypes.c_size_t(0))
     return application
@@ -277,7 +288,8 @@ def _become(request: dict[str, Any], shell: Any) -> int:
     shell.starting_dir = request["directory"]
     shell.user_ns["_dh"][:] = [shell.starting_dir]
     os.umask(request["umask"])
-    environment = {"MPLBACKEND": os.environ["MPLBACKEND"], **request["environment"]}
+    parent = {"JPY_PARENT_PID": str(os.getppid())}  # some know by it that they are in a kernel
+    environment = {**_set_by_the_kernel, **request["environment"], **parent}
     zone = os.environ.get("TZ")
     for name in os.environ.keys() - environment.keys():
         del os.environ[name]
@@ -334,10 +346,9 @@ def _leave(shell: Any, known: set[str]) -> None:
     shell.user_ns.clear()
     gc.collect()
     for module in [module for name, module in sys.modules.items() if name not in known]:
-        names = getattr(module, "__dict__", {})
-        for name in names if type(names) is dict else ():
-            if name != "__builtins__":
-                names[name] = None
+        file = getattr(module, "__file__", None)
+        if isinstance(file, str) and not file.startswith(installed()):
+            vars(module).update({name: None for name in vars(module) if name != "__builtins__"})
     gc.collect()
     for thing in gc.get_objects():
         if isinstance(thing, _io._IOBase):  # not io.IOBase, whose check is slow
@@ -346,6 +357,13 @@ def _leave(shell: Any, known: set[str]) -> None:
     if tracker is not None and hasattr(tracker._resource_tracker, "_stop"):
         tracker._resource_tracker._stop()  # has shared memory that nobody unlinked removed
     _libc.fflush(None)
+
+
+@functools.cache
+def installed() -> tuple[str, ...]:
+    """Where modules are installed, which may be below the project's root."""
+    names = ("purelib", "platlib", "stdlib", "platstdlib")
+    return tuple(f"{sysconfig.get_path(name)}{os.sep}" for name in names)
 
 
 def _flush(file: Any) -> None:

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-import functools
 import gc
 import importlib
 import json
@@ -25,7 +24,6 @@ import signal
 import socket
 import struct
 import sys
-import sysconfig
 import time
 import warnings
 from dataclasses import dataclass, field
@@ -33,8 +31,11 @@ from pathlib import Path
 from typing import Any, Final
 
 from pytest_ductaflow import context
-from pytest_ductaflow.engines import fork_child
-from pytest_ductaflow.engines.processes import family
+
+_INITIAL: Final = dict(os.environ)  # before a kernel is imported, which sets some
+
+from pytest_ductaflow.engines import fork_child  # noqa: E402
+from pytest_ductaflow.engines.processes import family  # noqa: E402
 
 _PR_SET_CHILD_SUBREAPER: Final = 36
 #: Seconds that killed processes have to disappear before their run is reported as ended anyway.
@@ -93,7 +94,7 @@ class _Server:
         signal.signal(signal.SIGCHLD, lambda *_: None)
         signal.set_wakeup_fd(wake.fileno(), warn_on_full_buffer=False)
         ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
-        self._app = fork_child.make_application()
+        self._app = fork_child.make_application(_INITIAL)
         for descriptor, received, descriptors in state.get("connections", ()):
             entry = self._add(socket.socket(fileno=descriptor))
             entry.received, entry.descriptors = received.encode(), descriptors
@@ -348,13 +349,7 @@ def _unsafe(root: str) -> str | None:
 
 
 def _is_the_project_s(file: str, root: str) -> bool:
-    return file.startswith(root + os.sep) and not file.startswith(_installed())
-
-
-@functools.cache
-def _installed() -> tuple[str, ...]:
-    """Where modules are installed, which may be below the project's root."""
-    return tuple(f"{sysconfig.get_path(name)}{os.sep}" for name in ("purelib", "platlib", "stdlib", "platstdlib"))
+    return file.startswith(root + os.sep) and not file.startswith(fork_child.installed())
 
 
 def _threads() -> int:
