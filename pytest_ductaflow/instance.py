@@ -63,6 +63,7 @@ _REFUSED_MARKS: Final = frozenset(
 _LONGEST: Final = 1e9
 #: The longest text that a template may become, in characters.
 _LONGEST_TEXT: Final = 1_000_000
+_SURROGATE: Final = re.compile("[\ud800-\udfff]")
 _FIELD: Final = re.compile(r"\{\{|\}\}|\{([^{}]*)\}|[{}]")
 
 
@@ -142,7 +143,8 @@ def load_instances(file: Path, root: Path) -> list[Instance]:
         return _expand(data, file, root)
     except _Problem as problem:
         line = strict_json.locate(text, problem.path)
-        raise InstanceError(shown, line, strict_json.dotted(problem.path), problem.message) from None
+        message = strict_json.encodable(problem.message)
+        raise InstanceError(shown, line, strict_json.dotted(problem.path), message) from None
 
 
 def lines_of(file: Path) -> dict[KeyPath, int]:
@@ -229,6 +231,7 @@ def write_instances(
 def _expand(data: Any, file: Path, root: Path) -> list[Instance]:
     if not isinstance(data, dict):
         raise _Problem((), f"an instance file holds one JSON object, not {_kind(data)}")
+    _check_encodable(data)
     _check_keys(data)
     kind: Literal["flow", "build"] = "flow" if "flow" in data else "build"
     flow = _flow_path(data[kind], kind, root)
@@ -315,6 +318,26 @@ def _check_keys(data: dict[str, Any]) -> None:
         raise _Problem(("active",), "there are no `scenarios` to choose from")
 
 
+def _check_encodable(value: Any, path: KeyPath = ()) -> None:
+    """Refuse lone surrogates in keys and texts: names, ids and reports are sent and stored as UTF-8.
+
+    Values of a config, also those from a list of scenarios, are no part of those and may hold any text.
+    """
+    if isinstance(value, str):
+        row = len(path) > 2 and path[0] == "scenarios" and isinstance(path[1], int) and path[2] != "label"
+        in_config = row or (len(path) > 1 and path[0] in ("config", "overrides"))
+        if not in_config and _SURROGATE.search(value):
+            raise _Problem(path, "has half of a surrogate pair, which is no character")
+    elif isinstance(value, dict):
+        for key, item in value.items():
+            if _SURROGATE.search(key):
+                raise _Problem((*path, key), "the key has half of a surrogate pair, which is no character")
+            _check_encodable(item, (*path, key))
+    elif isinstance(value, list):
+        for index, item in enumerate(value):
+            _check_encodable(item, (*path, index))
+
+
 def _has_type(key: str, value: Any) -> bool:
     if key == "config":
         return isinstance(value, (dict, str))
@@ -381,6 +404,10 @@ def _config_file(path: Path, root: Path, key: KeyPath) -> dict[str, Any]:
         raise _Problem(key, str(error).replace(str(path), shown)) from None
     if not isinstance(config, dict):
         raise _Problem(key, f"{shown} must hold a JSON object, not {_kind(config)}")
+    try:
+        _check_encodable(config, ("config",))
+    except _Problem as problem:
+        raise _Problem(key, f"{shown}: {strict_json.dotted(problem.path[1:])}: {problem.message}") from None
     return config
 
 
@@ -621,6 +648,8 @@ def _resolve_references(config: dict[str, Any], root: Path) -> tuple[dict[str, A
             reference = os.path.normpath(value).replace(os.sep, "/")
             if "\0" in value or not reference.startswith(f"{RUNS}/"):
                 raise _Problem(path, f"{value!r} leaves {RUNS}/")
+            if _SURROGATE.search(value):
+                raise _Problem(path, f"{value!r} has half of a surrogate pair, which is no character")
             if reference.count("/") < 2:  # not yet inside a run directory
                 return value
             found.append(reference)

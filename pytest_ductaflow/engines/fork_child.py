@@ -186,7 +186,6 @@ class _Application(IPKernelApp):
         self._run_cmd_line_code()
         self._run_module()
 
-
     def _startup_files(self) -> list[str]:
         """What stands in the profile's start-up directory when the warm process begins."""
         if self._found is None:

@@ -92,7 +92,9 @@ def test_papermill_s_own_command_uses_a_fork(tmp_path: Path) -> None:
 
 @needs_fork
 def test_the_header_says_which_engine_and_why(project: Path, run_pytest: Run) -> None:
-    assert "\nductaflow: engine fork (each run is a fork of a warm process)\n" in run_pytest("instances").stdout
+    assert (
+        "\nductaflow: engine fork (each run is a fork of a warm process)\n" in run_pytest("instances").stdout
+    )
     chosen = run_pytest("instances", "--ductaflow-engine=papermill").stdout
     assert "\nductaflow: engine papermill (asked for)\n" in chosen
 
@@ -151,7 +153,15 @@ def test_after_500_runs_nothing_is_left(project: Path) -> None:
     )
     temporary = project / "tmp"
     result = call(
-        sys.executable, "-m", "pytest", "instances", "-q", "-s", cwd=project, TMPDIR=str(temporary), timeout=200
+        sys.executable,
+        "-m",
+        "pytest",
+        "instances",
+        "-q",
+        "-s",
+        cwd=project,
+        TMPDIR=str(temporary),
+        timeout=200,
     )
     assert result.returncode == 0, result.stdout[-2000:]
     assert "500 green" in result.stdout

@@ -653,7 +653,9 @@ AT_ONCE = {
     "an error in a thread": case(
         "thread = threading.Thread(target=lambda: 1 / 0, name='T'); thread.start(); thread.join()",
         complained(
-            Like(r"Exception in thread T:\nTraceback .*\{flow\}\", line 1, .*lambda: 1 / 0.*\nZeroDivisionError: .*\n")
+            Like(
+                r"Exception in thread T:\nTraceback .*\{flow\}\", line 1, .*lambda: 1 / 0.*\nZeroDivisionError: .*\n"
+            )
         ),
         plainly=(complained(Like(r"Exception in thread T:\nTraceback .*ZeroDivisionError: .*\n")),),
         because="a thread's traceback shows the lines of the flow; papermill only their numbers",

@@ -1327,3 +1327,50 @@ def test_a_lone_surrogate_comes_back(project: Project) -> None:
 
     (found,) = round_trip(project, pd.DataFrame({"v": pd.Series(["\ud800"], dtype=object)}), name="n")
     assert found.config == {"v": "\ud800"}
+
+
+# --- texts that UTF-8 cannot hold ----------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("more", "key"),
+    [
+        ({"name": "a\ud800"}, "name"),
+        ({"step": "a\ud800"}, "step"),
+        ({"marks": ["a\ud800"]}, "marks[0]"),
+        ({"marks": [{"name": "skip", "reason": "\ud800"}]}, "marks[0].reason"),
+        ({"config": "\ud800.json"}, "config"),
+        ({"config": {"a": {"\ud800": 1}}}, "config.a.\\ud800"),
+        ({"overrides": {"\ud800": 1}}, "overrides.\\ud800"),
+        ({"scenarios": {"\ud800": [1]}}, "scenarios.\\ud800"),
+        ({"scenarios": {"a": ["\udfff"]}}, "scenarios.a[0]"),
+        ({"scenarios": [{"label": "\ud800", "a": 1}]}, "scenarios[0].label"),
+        ({"\ud800": 1}, "\\ud800"),
+        ({"config": {"a": "runs/fit/\ud800"}}, "config.a"),
+        ({"config": {"a": "{\ud800}"}}, "config.a"),
+    ],
+)
+def test_a_lone_surrogate_is_refused_wherever_names_or_reports_would_hold_it(
+    project: Project, more: dict[str, Any], key: str
+) -> None:
+    error = project.refused(json.dumps({**FLOW, **more}, indent=2))
+    assert error.key == key
+    assert error.line >= 3 or key == "marks[0]"
+    str(error).encode()
+
+
+def test_a_lone_surrogate_as_a_key_of_a_config_file_is_refused(project: Project) -> None:
+    project.write("config/flows/fit.json", '{"\\ud800": 1}')
+    error = project.refused(FLOW)
+    assert error.key == "flow"
+    assert error.problem.startswith("config/flows/fit.json: \\ud800: ")
+
+
+def test_a_config_value_may_hold_any_text(project: Project) -> None:
+    text = json.dumps({**FLOW, "config": {"a": "\ud800", "b": ["\udfff"]}})
+    assert project.one(text).config == {"a": "\ud800", "b": ["\udfff"]}
+
+
+@pytest.mark.parametrize("text", ["☃", "🎉"])
+def test_an_escaped_character_is_a_character(project: Project, text: str) -> None:
+    assert project.one(json.dumps({**FLOW, "scenarios": {"a": [text]}})).scenario == {"a": text}
