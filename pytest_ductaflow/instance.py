@@ -256,6 +256,7 @@ def _expand(data: Any, file: Path, root: Path) -> list[Instance]:
             place = list(variant.places.values())[-1] if variant.places else ("name",)
             raise _Problem(place, f"the name {name!r} {same}: give labels or a `name`")
         try:
+            _check_own_keys(config)
             if has_templates:
                 config = _fill(config, _Filler(config), ("config",))
             config, references = _resolve_references(config, root)
@@ -286,6 +287,13 @@ def _expand(data: Any, file: Path, root: Path) -> list[Instance]:
                 "A flow already runs there; use a path relative to it",
             )
     return instances
+
+
+def _check_own_keys(config: dict[str, Any]) -> None:
+    """Keys with an underscore are ours: ``_no_execute`` would make a green build of one that did nothing."""
+    for key in config:
+        if key.startswith("_"):
+            raise _Problem(("config", key), "config keys that start with `_` are set by ductaflow only")
 
 
 def _placed(problem: _Problem, variant: _Variant, data: dict[str, Any]) -> _Problem:

@@ -1374,3 +1374,36 @@ def test_a_config_value_may_hold_any_text(project: Project) -> None:
 @pytest.mark.parametrize("text", ["☃", "🎉"])
 def test_an_escaped_character_is_a_character(project: Project, text: str) -> None:
     assert project.one(json.dumps({**FLOW, "scenarios": {"a": [text]}})).scenario == {"a": text}
+
+
+# --- keys that steer a run -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("key", ["_no_execute", "_project_root", "_other"])
+@pytest.mark.parametrize(
+    ("more", "place"),
+    [
+        (lambda key: {"config": {key: True}}, "config.{}"),
+        (lambda key: {"overrides": {key: True}}, "overrides.{}"),
+        (lambda key: {"scenarios": {key: [True]}}, "scenarios.{}"),
+        (lambda key: {"scenarios": {"a": [{"label": "x", key: True}]}}, "scenarios.a[0].{}"),
+        (lambda key: {"scenarios": [{key: True}], "name": "n"}, "scenarios[0].{}"),
+    ],
+    ids=["config", "overrides", "dimension", "in a labelled value", "list"],
+)
+def test_a_config_key_with_an_underscore_is_refused(
+    project: Project, key: str, more: Any, place: str
+) -> None:
+    error = project.refused({**FLOW, **more(key)})
+    assert error.key.removesuffix("[0]") == place.format(key)
+    assert error.line - error.key.endswith("[0]") == project.line_of(f'"{key}"')
+    assert "set by ductaflow only" in error.problem
+
+
+def test_a_key_with_an_underscore_in_a_config_file_is_refused(project: Project) -> None:
+    project.write("config/flows/fit.json", {"_no_execute": True})
+    assert project.refused(FLOW).key == "config._no_execute"
+
+
+def test_an_underscore_below_the_top_level_is_a_key_like_others(project: Project) -> None:
+    assert project.one({**FLOW, "config": {"a": {"_b": 1}}}).config == {"a": {"_b": 1}}
