@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 from pytest_ductaflow import flow as flow_file
 from pytest_ductaflow import strict_json
 from pytest_ductaflow.errors import ConfigError, FlowError, InstanceError
-from pytest_ductaflow.names import check_name, default_name, label_text
+from pytest_ductaflow.names import check_name, check_pattern, default_name, label_text
 from pytest_ductaflow.strict_json import KeyPath
 from pytest_ductaflow.tables import read_table, records
 
@@ -242,6 +242,10 @@ def _expand(data: Any, file: Path, root: Path) -> list[Instance]:
     marks = tuple(_mark(mark, ("marks", index)) for index, mark in enumerate(data.get("marks", ())))
     for index, pattern in enumerate(data.get("inputs", ())):
         _contained(pattern, root, ("inputs", index))
+        if reason := check_pattern(pattern):
+            raise _Problem(("inputs", index), f"{pattern!r} {reason}")
+        if ".." in re.split(r"[/\\]", pattern):  # behind a wildcard it leads nobody knows where
+            raise _Problem(("inputs", index), f"{pattern!r} must not contain `..`")
 
     variants = list(_variants(data, root))
     namer = _namer(data, file.stem)

@@ -185,3 +185,10 @@ def test_a_project_without_instances_collects_nothing(project: Project) -> None:
     assert project.run("instances").ret == pytest.ExitCode.NO_TESTS_COLLECTED
     project.instance("none", **FIT, scenarios={"x": []})
     assert project.run("instances").ret == pytest.ExitCode.TESTS_FAILED
+
+
+def test_a_pattern_of_instance_files_that_cannot_be_used_is_a_usage_error(project: Project) -> None:
+    project.ini("ductaflow_instances = **.json")
+    result = project.run("--collect-only")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(["ERROR: *ductaflow_instances: '**.json' has *"])

@@ -1407,3 +1407,19 @@ def test_a_key_with_an_underscore_in_a_config_file_is_refused(project: Project) 
 
 def test_an_underscore_below_the_top_level_is_a_key_like_others(project: Project) -> None:
     assert project.one({**FLOW, "config": {"a": {"_b": 1}}}).config == {"a": {"_b": 1}}
+
+
+@pytest.mark.parametrize(
+    ("pattern", "problem"),
+    [
+        ("data/**.csv", "has `**` beside"),
+        (".", "names no files"),
+        ("d/**/../../secret.txt", "must not contain `..`"),
+        ("d/../x", "must not contain `..`"),
+        ("*/..", "must not contain `..`"),
+    ],
+)
+def test_a_pattern_of_inputs_is_checked_when_collected(project: Project, pattern: str, problem: str) -> None:
+    error = project.refused({**FLOW, "inputs": ["a", pattern]})
+    assert (error.key, error.line) == ("inputs[1]", project.line_of(json.dumps(pattern)))
+    assert problem in error.problem
