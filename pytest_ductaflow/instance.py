@@ -64,6 +64,8 @@ _LONGEST: Final = 1e9
 #: The longest text that a template may become, in characters.
 _LONGEST_TEXT: Final = 1_000_000
 _SURROGATE: Final = re.compile("[\ud800-\udfff]")
+#: How many templates may need one another, one inside the other; each is some levels of recursion.
+_LONGEST_CHAIN: Final = 50
 _FIELD: Final = re.compile(r"\{\{|\}\}|\{([^{}]*)\}|[{}]")
 
 
@@ -634,6 +636,8 @@ class _Filler:
             raise _Problem(path, f"{text} in {template!r} is {_kind(value)}, which is no part of a text")
         if key not in self._filled:
             if isinstance(value, str) and _any_braces(value):
+                if len(self._within) == _LONGEST_CHAIN:
+                    raise _Problem(path, f"needs a chain of more than {_LONGEST_CHAIN} templates")
                 self._within.append(key)
                 value = self(value, path)
                 self._within.pop()

@@ -1423,3 +1423,10 @@ def test_a_pattern_of_inputs_is_checked_when_collected(project: Project, pattern
     error = project.refused({**FLOW, "inputs": ["a", pattern]})
     assert (error.key, error.line) == ("inputs[1]", project.line_of(json.dumps(pattern)))
     assert problem in error.problem
+
+
+def test_a_long_chain_of_templates_is_refused(project: Project) -> None:
+    config = {f"k{number}": f"{{k{number + 1}}}" for number in range(600)} | {"k600": "x"}
+    error = project.refused({**FLOW, "config": config})
+    assert (error.key, error.line) == ("config.k0", project.line_of('"k0"'))
+    assert "a chain of more than 50 templates" in error.problem
