@@ -21,6 +21,8 @@ PATH_KEYS: Final = (
     "results_dir",
     "_project_root",
 )
+#: Config keys that steer a run; only the config itself may hold them, no object in it.
+_OURS: Final = frozenset({"_project_root", "_no_execute"})
 
 
 def is_notebook_execution() -> bool:
@@ -92,6 +94,8 @@ def unpack_config(
         if isinstance(value, dict):
             print(f"📋 {key} = {{{len(value)} items}}")
             for inner, item in value.items():
+                if inner in _OURS:  # an inner key must not move the project or stop what it runs
+                    continue
                 variables[inner] = item
                 print(f"📋   {inner} = {shown[key][inner]}")
         else:

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 from pytest_ductaflow import flow as flow_file
 from pytest_ductaflow import strict_json
 from pytest_ductaflow.errors import ConfigError, FlowError, InstanceError
-from pytest_ductaflow.names import check_name, default_name, label_text
+from pytest_ductaflow.names import check_name, check_pattern, default_name, label_text
 from pytest_ductaflow.strict_json import KeyPath
 from pytest_ductaflow.tables import read_table, records
 
@@ -63,6 +63,9 @@ _REFUSED_MARKS: Final = frozenset(
 _LONGEST: Final = 1e9
 #: The longest text that a template may become, in characters.
 _LONGEST_TEXT: Final = 1_000_000
+_SURROGATE: Final = re.compile("[\ud800-\udfff]")
+#: How many templates may need one another, one inside the other; each is some levels of recursion.
+_LONGEST_CHAIN: Final = 50
 _FIELD: Final = re.compile(r"\{\{|\}\}|\{([^{}]*)\}|[{}]")
 
 
@@ -142,7 +145,8 @@ def load_instances(file: Path, root: Path) -> list[Instance]:
         return _expand(data, file, root)
     except _Problem as problem:
         line = strict_json.locate(text, problem.path)
-        raise InstanceError(shown, line, strict_json.dotted(problem.path), problem.message) from None
+        message = strict_json.encodable(problem.message)
+        raise InstanceError(shown, line, strict_json.dotted(problem.path), message) from None
 
 
 def lines_of(file: Path) -> dict[KeyPath, int]:
@@ -229,6 +233,7 @@ def write_instances(
 def _expand(data: Any, file: Path, root: Path) -> list[Instance]:
     if not isinstance(data, dict):
         raise _Problem((), f"an instance file holds one JSON object, not {_kind(data)}")
+    _check_encodable(data)
     _check_keys(data)
     kind: Literal["flow", "build"] = "flow" if "flow" in data else "build"
     flow = _flow_path(data[kind], kind, root)
@@ -239,6 +244,10 @@ def _expand(data: Any, file: Path, root: Path) -> list[Instance]:
     marks = tuple(_mark(mark, ("marks", index)) for index, mark in enumerate(data.get("marks", ())))
     for index, pattern in enumerate(data.get("inputs", ())):
         _contained(pattern, root, ("inputs", index))
+        if reason := check_pattern(pattern):
+            raise _Problem(("inputs", index), f"{pattern!r} {reason}")
+        if ".." in re.split(r"[/\\]", pattern):  # behind a wildcard it leads nobody knows where
+            raise _Problem(("inputs", index), f"{pattern!r} must not contain `..`")
 
     variants = list(_variants(data, root))
     namer = _namer(data, file.stem)
@@ -253,6 +262,7 @@ def _expand(data: Any, file: Path, root: Path) -> list[Instance]:
             place = list(variant.places.values())[-1] if variant.places else ("name",)
             raise _Problem(place, f"the name {name!r} {same}: give labels or a `name`")
         try:
+            _check_own_keys(config)
             if has_templates:
                 config = _fill(config, _Filler(config), ("config",))
             config, references = _resolve_references(config, root)
@@ -285,6 +295,13 @@ def _expand(data: Any, file: Path, root: Path) -> list[Instance]:
     return instances
 
 
+def _check_own_keys(config: dict[str, Any]) -> None:
+    """Keys with an underscore are ours: ``_no_execute`` would make a green build of one that did nothing."""
+    for key in config:
+        if key.startswith("_"):
+            raise _Problem(("config", key), "config keys that start with `_` are set by ductaflow only")
+
+
 def _placed(problem: _Problem, variant: _Variant, data: dict[str, Any]) -> _Problem:
     """A problem of a config value, placed where that value stands."""
     key = problem.path[1] if len(problem.path) > 1 else None
@@ -313,6 +330,26 @@ def _check_keys(data: dict[str, Any]) -> None:
         raise _Problem((), "has neither `flow` nor `build`: name the .py file to run")
     if "active" in data and "scenarios" not in data:
         raise _Problem(("active",), "there are no `scenarios` to choose from")
+
+
+def _check_encodable(value: Any, path: KeyPath = ()) -> None:
+    """Refuse lone surrogates in keys and texts: names, ids and reports are sent and stored as UTF-8.
+
+    Values of a config, also those from a list of scenarios, are no part of those and may hold any text.
+    """
+    if isinstance(value, str):
+        row = len(path) > 2 and path[0] == "scenarios" and isinstance(path[1], int) and path[2] != "label"
+        in_config = row or (len(path) > 1 and path[0] in ("config", "overrides"))
+        if not in_config and _SURROGATE.search(value):
+            raise _Problem(path, "has half of a surrogate pair, which is no character")
+    elif isinstance(value, dict):
+        for key, item in value.items():
+            if _SURROGATE.search(key):
+                raise _Problem((*path, key), "the key has half of a surrogate pair, which is no character")
+            _check_encodable(item, (*path, key))
+    elif isinstance(value, list):
+        for index, item in enumerate(value):
+            _check_encodable(item, (*path, index))
 
 
 def _has_type(key: str, value: Any) -> bool:
@@ -381,6 +418,10 @@ def _config_file(path: Path, root: Path, key: KeyPath) -> dict[str, Any]:
         raise _Problem(key, str(error).replace(str(path), shown)) from None
     if not isinstance(config, dict):
         raise _Problem(key, f"{shown} must hold a JSON object, not {_kind(config)}")
+    try:
+        _check_encodable(config, ("config",))
+    except _Problem as problem:
+        raise _Problem(key, f"{shown}: {strict_json.dotted(problem.path[1:])}: {problem.message}") from None
     return config
 
 
@@ -595,6 +636,8 @@ class _Filler:
             raise _Problem(path, f"{text} in {template!r} is {_kind(value)}, which is no part of a text")
         if key not in self._filled:
             if isinstance(value, str) and _any_braces(value):
+                if len(self._within) == _LONGEST_CHAIN:
+                    raise _Problem(path, f"needs a chain of more than {_LONGEST_CHAIN} templates")
                 self._within.append(key)
                 value = self(value, path)
                 self._within.pop()
@@ -621,6 +664,8 @@ def _resolve_references(config: dict[str, Any], root: Path) -> tuple[dict[str, A
             reference = os.path.normpath(value).replace(os.sep, "/")
             if "\0" in value or not reference.startswith(f"{RUNS}/"):
                 raise _Problem(path, f"{value!r} leaves {RUNS}/")
+            if _SURROGATE.search(value):
+                raise _Problem(path, f"{value!r} has half of a surrogate pair, which is no character")
             if reference.count("/") < 2:  # not yet inside a run directory
                 return value
             found.append(reference)

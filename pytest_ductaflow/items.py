@@ -8,7 +8,7 @@ import sys
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import pytest
 
@@ -31,6 +31,7 @@ from pytest_ductaflow.record import Record, RunDirectory, lock, read_record
 from pytest_ductaflow.report import failure
 from pytest_ductaflow.representation import represent
 from pytest_ductaflow.session import SESSION
+from pytest_ductaflow.strict_json import encodable
 
 #: More warning lines of one run than this are summarised.
 FLOOD: Final = 100
@@ -41,7 +42,7 @@ _TAIL: Final = 20
 class InstanceFile(pytest.File):
     """An instance file."""
 
-    def collect(self) -> Iterator[InstanceItem]:
+    def collect(self) -> list[InstanceItem]:
         """Its instances, in its order."""
         session = self.config.stash[SESSION]
         try:
@@ -49,19 +50,22 @@ class InstanceFile(pytest.File):
             first = instances[0]
             decorators = [_decorator(mark) for mark in first.marks]
             decorators.append(getattr(pytest.mark, first.kind).with_args(name=Path(first.flow).stem))
+            return [self._item(instance, decorators) for instance in instances]
         except InstanceError as error:
-            session.bad_files += 1
-            raise self.CollectError(str(error)) from None
-        except pytest.fail.Exception as error:  # --strict-markers
-            session.bad_files += 1
-            shown = os.path.relpath(self.path, session.root)
-            line = self.lines.get(("marks",), 1)
-            raise self.CollectError(f"{shown}:{line}: marks: {error}") from None
-        for instance in instances:
-            item = InstanceItem.from_parent(self, name=instance.name, instance=instance)
-            for decorator in decorators:
-                item.add_marker(decorator)
-            yield item
+            problem = str(error)
+        except (pytest.fail.Exception, pytest.PytestUnknownMarkWarning) as error:
+            line = self.lines.get(("marks",), 1)  # an unregistered mark: --strict-markers, -W error
+            problem = f"{os.path.relpath(self.path, session.root)}:{line}: marks: {error}"
+        except Exception as error:  # ours, but one file must not keep the others from running
+            problem = f"{os.path.relpath(self.path, session.root)}:1: {type(error).__name__}: {error}"
+        session.bad_files += 1
+        raise self.CollectError(encodable(problem))
+
+    def _item(self, instance: Instance, decorators: list[pytest.MarkDecorator]) -> InstanceItem:
+        item: InstanceItem = InstanceItem.from_parent(self, name=instance.name, instance=instance)
+        for decorator in decorators:
+            item.add_marker(decorator)
+        return item
 
     def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException], *args: Any, **options: Any) -> Any:
         """A mistake in the file as one line, also in the short summary."""
@@ -93,7 +97,7 @@ class InstanceItem(pytest.Item):
         #: Seconds that the run took, if it was not this item's turn that executed it.
         self.earlier: float | None = None
         if instance.scenario:
-            self.add_marker(pytest.mark.scenario.with_args(**instance.scenario))
+            self.add_marker(_scenario_mark(instance.scenario))
         self.extra_keyword_matches.update(str(value) for value in instance.scenario.values())
 
     @property
@@ -321,6 +325,13 @@ def _cell_line(flow: Path, cell: int | None) -> int | None:
 def _show(text: str) -> None:
     sys.stdout.write(text)
     sys.stdout.flush()
+
+
+def _scenario_mark(values: dict[str, Any]) -> pytest.MarkDecorator:
+    decorator = pytest.mark.scenario.with_args()
+    # Not as keywords of with_args: a dimension may be called `self`. The dict is this decorator's own.
+    cast("dict[str, Any]", decorator.kwargs).update(values)
+    return decorator
 
 
 def _decorator(mark: Mark) -> pytest.MarkDecorator:

@@ -1,4 +1,4 @@
-"""Names of instances and steps: directory names on every platform, and parts of test ids."""
+"""Names of instances and steps: directory names on every platform, and parts of test ids. Glob patterns."""
 
 from __future__ import annotations
 
@@ -31,6 +31,16 @@ def check_name(name: str) -> str | None:
         return "is a device name on Windows"
     if name.endswith("."):
         return "must not end with a dot"
+    return None
+
+
+def check_pattern(pattern: str) -> str | None:
+    """Why this cannot be a glob pattern, or ``None`` if it can. Pathlib says so only when it is used."""
+    parts = re.split(r"[/\\]", pattern)
+    if not any(part not in ("", ".") for part in parts) or "\0" in pattern:
+        return "names no files"
+    if any("**" in part and part != "**" for part in parts):
+        return "has `**` beside other characters: it stands for whole directories, as in `data/**/*.csv`"
     return None
 
 

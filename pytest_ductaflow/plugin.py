@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import pytest
 
+from pytest_ductaflow.names import check_pattern
 from pytest_ductaflow.reporting import Reporting
 
 if TYPE_CHECKING:
@@ -75,6 +76,8 @@ def pytest_configure(config: pytest.Config) -> None:
     for pattern in config.getini("ductaflow_instances"):
         if not pattern or Path(pattern).is_absolute():
             raise pytest.UsageError(f"ductaflow_instances: {pattern!r} is no pattern relative to the root")
+        if reason := check_pattern(pattern):
+            raise pytest.UsageError(f"ductaflow_instances: {pattern!r} {reason}")
     for module in config.getini("ductaflow_preload"):
         if not all(part.isidentifier() for part in module.split(".")):
             raise pytest.UsageError(f"ductaflow_preload: {module!r} is no module's name")

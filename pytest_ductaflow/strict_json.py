@@ -152,7 +152,12 @@ def dotted(path: KeyPath) -> str:
     text = ""
     for part in path:
         text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else part
-    return text
+    return encodable(text)
+
+
+def encodable(text: str) -> str:
+    """The text for messages: what UTF-8 cannot hold, a lone surrogate, as its escape."""
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def locate(text: str, path: KeyPath) -> int:

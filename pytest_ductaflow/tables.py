@@ -54,7 +54,10 @@ def read_table(path: Path) -> list[dict[str, Any]]:
     if len(set(map(str, headings))) < len(headings) or not all(isinstance(name, str) for name in headings):
         raise ConfigError(f"needs distinct text headings: {headings}")
     if kind == ".csv":
-        frame = frame.apply(_typed)
+        try:
+            frame = frame.apply(_typed)
+        except ValueError as error:  # thousands of digits
+            raise ConfigError(f"has a number that is too long: {error}") from None
     rows = records(frame)
     for number, row in enumerate(rows, 2):
         try:

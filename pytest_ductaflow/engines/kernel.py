@@ -29,6 +29,7 @@ import sys
 import threading
 import traceback
 import warnings
+import weakref
 from collections import deque
 from collections.abc import Callable
 from typing import Any, Final
@@ -127,6 +128,7 @@ def load_ipython_extension(shell: Any) -> None:
     ignore_warnings_about_the_kernel()
     atexit.register(set_up(shell, run, os.dup(2)))
     if run.lifeline is not None:
+        os.set_inheritable(run.lifeline, False)
         threading.Thread(target=_watch, args=(run,), name="ductaflow-lifeline", daemon=True).start()
     run.report("ready", pid=os.getpid())
 
@@ -296,6 +298,7 @@ def _stop_early() -> None:
 def _finished(pid: int, run: context.Context, log: int, measurement: Any) -> None:
     """The flow's exit handlers have run: what is printed from here on is not the flow's."""
     if os.getpid() == pid:
+        weakref.finalize._exitfunc()  # type: ignore[attr-defined] # may be registered before us, so come later
         measuring.stop(measurement)
         run.report("finished")
         os.dup2(log, 1)

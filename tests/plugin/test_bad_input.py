@@ -185,3 +185,44 @@ def test_a_project_without_instances_collects_nothing(project: Project) -> None:
     assert project.run("instances").ret == pytest.ExitCode.NO_TESTS_COLLECTED
     project.instance("none", **FIT, scenarios={"x": []})
     assert project.run("instances").ret == pytest.ExitCode.TESTS_FAILED
+
+
+def test_a_pattern_of_instance_files_that_cannot_be_used_is_a_usage_error(project: Project) -> None:
+    project.ini("ductaflow_instances = **.json")
+    result = project.run("--collect-only")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(["ERROR: *ductaflow_instances: '**.json' has *"])
+
+
+def test_whatever_goes_wrong_in_one_file_names_it_and_the_others_run(
+    with_files: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from pytest_ductaflow import items
+
+    with_files.write("instances/bad.json", FIT)
+    load = items.load_instances
+
+    def fail(path: Path, root: Path) -> Any:
+        if path.name == "bad.json":
+            raise RecursionError("too deep")
+        return load(path, root)
+
+    monkeypatch.setattr(items, "load_instances", fail)
+    result = with_files.run("--collect-only", "-q")
+    assert "instances/bad.json:1: RecursionError: too deep" in result.outlines
+    assert "instances/good.json::good" in result.outlines
+
+
+def test_an_unregistered_mark_names_its_file_if_warnings_are_errors(with_files: Project) -> None:
+    with_files.write("instances/bad.json", {**FIT, "marks": ["unheard_of"]})
+    result = with_files.run("--collect-only", "-q", "-W", "error")
+    assert any(line.startswith("instances/bad.json:3: marks: ") for line in result.outlines)
+    assert "instances/good.json::good" in result.outlines
+
+
+@pytest.mark.parametrize("name", ["self", "name", "args", "kwargs"])
+def test_a_dimension_may_have_any_name(with_files: Project, name: str) -> None:
+    with_files.write("instances/any.json", {**FIT, "scenarios": {name: [1, 2]}})
+    result = with_files.run("--collect-only", "-q")
+    ids = [line for line in result.outlines if line.startswith("instances/any.json::")]
+    assert ids == ["instances/any.json::any-1", "instances/any.json::any-2"]

@@ -259,3 +259,10 @@ def test_a_bad_config_is_named_with_its_line(
     with pytest.raises(strict_json.ConfigError) as caught:
         module._load(name, "config/flows/fit.json", project / "flows/fit.py")
     assert message in str(caught.value)
+
+
+@pytest.mark.parametrize("key", ["_project_root", "_no_execute"])
+def test_an_inner_key_never_replaces_what_steers_the_run(key: str) -> None:
+    found = unpack_config({key: "mine", "db": {key: "other", "host": "h"}})
+    assert (str(found[key]), found["host"]) == ("mine", "h")
+    assert key not in unpack_config({"db": {key: "other"}})

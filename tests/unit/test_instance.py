@@ -1327,3 +1327,106 @@ def test_a_lone_surrogate_comes_back(project: Project) -> None:
 
     (found,) = round_trip(project, pd.DataFrame({"v": pd.Series(["\ud800"], dtype=object)}), name="n")
     assert found.config == {"v": "\ud800"}
+
+
+# --- texts that UTF-8 cannot hold ----------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("more", "key"),
+    [
+        ({"name": "a\ud800"}, "name"),
+        ({"step": "a\ud800"}, "step"),
+        ({"marks": ["a\ud800"]}, "marks[0]"),
+        ({"marks": [{"name": "skip", "reason": "\ud800"}]}, "marks[0].reason"),
+        ({"config": "\ud800.json"}, "config"),
+        ({"config": {"a": {"\ud800": 1}}}, "config.a.\\ud800"),
+        ({"overrides": {"\ud800": 1}}, "overrides.\\ud800"),
+        ({"scenarios": {"\ud800": [1]}}, "scenarios.\\ud800"),
+        ({"scenarios": {"a": ["\udfff"]}}, "scenarios.a[0]"),
+        ({"scenarios": [{"label": "\ud800", "a": 1}]}, "scenarios[0].label"),
+        ({"\ud800": 1}, "\\ud800"),
+        ({"config": {"a": "runs/fit/\ud800"}}, "config.a"),
+        ({"config": {"a": "{\ud800}"}}, "config.a"),
+    ],
+)
+def test_a_lone_surrogate_is_refused_wherever_names_or_reports_would_hold_it(
+    project: Project, more: dict[str, Any], key: str
+) -> None:
+    error = project.refused(json.dumps({**FLOW, **more}, indent=2))
+    assert error.key == key
+    assert error.line >= 3 or key == "marks[0]"
+    str(error).encode()
+
+
+def test_a_lone_surrogate_as_a_key_of_a_config_file_is_refused(project: Project) -> None:
+    project.write("config/flows/fit.json", '{"\\ud800": 1}')
+    error = project.refused(FLOW)
+    assert error.key == "flow"
+    assert error.problem.startswith("config/flows/fit.json: \\ud800: ")
+
+
+def test_a_config_value_may_hold_any_text(project: Project) -> None:
+    text = json.dumps({**FLOW, "config": {"a": "\ud800", "b": ["\udfff"]}})
+    assert project.one(text).config == {"a": "\ud800", "b": ["\udfff"]}
+
+
+@pytest.mark.parametrize("text", ["☃", "🎉"])
+def test_an_escaped_character_is_a_character(project: Project, text: str) -> None:
+    assert project.one(json.dumps({**FLOW, "scenarios": {"a": [text]}})).scenario == {"a": text}
+
+
+# --- keys that steer a run -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("key", ["_no_execute", "_project_root", "_other"])
+@pytest.mark.parametrize(
+    ("more", "place"),
+    [
+        (lambda key: {"config": {key: True}}, "config.{}"),
+        (lambda key: {"overrides": {key: True}}, "overrides.{}"),
+        (lambda key: {"scenarios": {key: [True]}}, "scenarios.{}"),
+        (lambda key: {"scenarios": {"a": [{"label": "x", key: True}]}}, "scenarios.a[0].{}"),
+        (lambda key: {"scenarios": [{key: True}], "name": "n"}, "scenarios[0].{}"),
+    ],
+    ids=["config", "overrides", "dimension", "in a labelled value", "list"],
+)
+def test_a_config_key_with_an_underscore_is_refused(
+    project: Project, key: str, more: Any, place: str
+) -> None:
+    error = project.refused({**FLOW, **more(key)})
+    assert error.key.removesuffix("[0]") == place.format(key)
+    assert error.line - error.key.endswith("[0]") == project.line_of(f'"{key}"')
+    assert "set by ductaflow only" in error.problem
+
+
+def test_a_key_with_an_underscore_in_a_config_file_is_refused(project: Project) -> None:
+    project.write("config/flows/fit.json", {"_no_execute": True})
+    assert project.refused(FLOW).key == "config._no_execute"
+
+
+def test_an_underscore_below_the_top_level_is_a_key_like_others(project: Project) -> None:
+    assert project.one({**FLOW, "config": {"a": {"_b": 1}}}).config == {"a": {"_b": 1}}
+
+
+@pytest.mark.parametrize(
+    ("pattern", "problem"),
+    [
+        ("data/**.csv", "has `**` beside"),
+        (".", "names no files"),
+        ("d/**/../../secret.txt", "must not contain `..`"),
+        ("d/../x", "must not contain `..`"),
+        ("*/..", "must not contain `..`"),
+    ],
+)
+def test_a_pattern_of_inputs_is_checked_when_collected(project: Project, pattern: str, problem: str) -> None:
+    error = project.refused({**FLOW, "inputs": ["a", pattern]})
+    assert (error.key, error.line) == ("inputs[1]", project.line_of(json.dumps(pattern)))
+    assert problem in error.problem
+
+
+def test_a_long_chain_of_templates_is_refused(project: Project) -> None:
+    config = {f"k{number}": f"{{k{number + 1}}}" for number in range(600)} | {"k600": "x"}
+    error = project.refused({**FLOW, "config": config})
+    assert (error.key, error.line) == ("config.k0", project.line_of('"k0"'))
+    assert "a chain of more than 50 templates" in error.problem

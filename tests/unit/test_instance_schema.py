@@ -127,10 +127,13 @@ def test_a_good_document_is_accepted_by_both(furnished: Project, document: dict)
             pytest.param({"flow": value}, id=f"flow {value!r}")
             for value in (None, 3, "", "flows", "fit.json", "/etc/x.py", "\\x.py", "C:\\x.py", "c:x.py")
         ),
-        *(pytest.param({**FLOW, "config": value}, id=f"config {value!r}") for value in ([], None, 3, "")),
+        *(
+            pytest.param({**FLOW, "config": value}, id=f"config {value!r}")
+            for value in ([], None, 3, "", {"_a": 1})
+        ),
         *(
             pytest.param({**FLOW, "overrides": value}, id=f"overrides {value!r}")
-            for value in ([], "x.json", None)
+            for value in ([], "x.json", None, {"_a": 1})
         ),
         *(
             pytest.param({**FLOW, "scenarios": value}, id=f"scenarios {value!r}")

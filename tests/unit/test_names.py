@@ -1,8 +1,10 @@
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pytest_ductaflow.names import check_name, default_name, label_text
+from pytest_ductaflow.names import check_name, check_pattern, default_name, label_text
 
 
 @pytest.mark.parametrize(
@@ -74,3 +76,14 @@ def test_any_other_character_of_a_label_becomes_an_underscore(label: str, text: 
 )
 def test_a_name_is_made_of_a_file_s_stem(stem: str, name: str) -> None:
     assert default_name(stem) == name
+
+
+@pytest.mark.parametrize("pattern", ["*.csv", "data/**/*.csv", "**", "**/x", "./a", "a?[b]"])
+def test_a_glob_pattern_is_accepted(pattern: str, tmp_path: Path) -> None:
+    assert check_pattern(pattern) is None
+    list(tmp_path.glob(pattern))
+
+
+@pytest.mark.parametrize("pattern", ["", ".", "./", "**.csv", "data/**.csv", "a**/x", "a\0"])
+def test_what_pathlib_cannot_glob_is_refused(pattern: str) -> None:
+    assert check_pattern(pattern)

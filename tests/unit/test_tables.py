@@ -110,3 +110,9 @@ def test_records_are_plain_python_values() -> None:
     assert [type(value) for value in one.values()] == [float, int, pd.Timestamp, bool]
     assert math.isnan(two.pop("f"))
     assert two == {"n": None, "t": None, "3": False}
+
+
+def test_a_number_of_thousands_of_digits_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text("a\n" + "9" * 5000 + "\n")
+    with pytest.raises(ConfigError, match="a number that is too long"):
+        read_table(tmp_path / "t.csv")
