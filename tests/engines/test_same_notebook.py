@@ -661,11 +661,7 @@ AT_ONCE = {
         "thread = threading.Thread(target=lambda: 1 / 0, name='T'); thread.start(); thread.join()",
         complained(
             Like(
-<<<<<<< HEAD
                 r"Exception in thread T:\n.*Traceback .*\{flow\}.*thread = threading.Thread.*division by zero.*\n"
-=======
-                r"Exception in thread T:\nTraceback .*\{flow\}\", line 1, .*lambda: 1 / 0.*\nZeroDivisionError: .*\n"
->>>>>>> fix-a
             )
         ),
         plainly=(complained(Like(r"Exception in thread T:\n.*Traceback .*division by zero.*\n")),),
