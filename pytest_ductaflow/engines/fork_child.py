@@ -37,7 +37,6 @@ from pytest_ductaflow.engines import kernel as in_kernel
 from pytest_ductaflow.engines import wire
 
 _PR_SET_PDEATHSIG: Final = 1
-_LINE_BUFFERED: Final = 1  # C's _IOLBF
 #: Messages that show nothing: they go together with the next one that does, or with the cell's end.
 _CAN_WAIT: Final = frozenset({"status", "execute_input", "execute_reply"})
 _libc: Final = ctypes.CDLL(None)
@@ -223,8 +222,6 @@ def make_application(initial: dict[str, str]) -> Any:
     application._startup_files()
     installed()
     _set_by_the_kernel.update({k: v for k, v in os.environ.items() if initial.get(k) != v})
-    # C's own output appears line by line although it goes to a file, and so in order.
-    _libc.setvbuf(ctypes.c_void_p.in_dll(_libc, "stdout"), None, _LINE_BUFFERED, ctypes.c_size_t(0))
     return application
 
 
@@ -302,6 +299,8 @@ def _become(request: dict[str, Any], shell: Any) -> int:
     # Other libraries draw from the system's entropy at each use, or (random) reseed themselves.
     if "numpy.random" in sys.modules:
         sys.modules["numpy.random"].seed()
+    if "multiprocessing.process" in sys.modules:
+        sys.modules["multiprocessing.process"].current_process().authkey = os.urandom(32)
     return log
 
 
@@ -356,7 +355,6 @@ def _leave(shell: Any, known: set[str]) -> None:
     tracker = sys.modules.get("multiprocessing.resource_tracker")
     if tracker is not None and hasattr(tracker._resource_tracker, "_stop"):
         tracker._resource_tracker._stop()  # has shared memory that nobody unlinked removed
-    _libc.fflush(None)
 
 
 @functools.cache

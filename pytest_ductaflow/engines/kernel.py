@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import ctypes
 import functools
 import io
 import linecache
@@ -43,6 +44,9 @@ OUTPUT: Final = "ductaflow_output"
 _STARTS_OTHERS: Final = frozenset({"subprocess.Popen", "os.system", "os.posix_spawn", "os.exec"})
 #: Of more stretches of stderr between two messages, the notebook shows the rest as stdout.
 _MOST_MARKS: Final = 1000
+_LINE_BUFFERED: Final = 1  # C's _IOLBF
+#: Writes what C code printed and the C library still holds.
+_flush_c: Final = (ctypes.CDLL(None) if os.name == "posix" else ctypes.CDLL("ucrtbase")).fflush
 
 
 class Output:
@@ -62,6 +66,9 @@ class Output:
         sys.stdout, sys.stderr = open_stream(name="stdout"), open_stream(name="stderr", written=self._mark)
         sys.__stdout__ = sys.stdout  # type: ignore[misc] # what a notebook's own is, is for us to say
         sys.__stderr__ = sys.stderr  # type: ignore[misc]
+        if sys.platform == "linux":  # C's own output appears line by line although it goes to a file
+            libc = ctypes.CDLL(None)
+            libc.setvbuf(ctypes.c_void_p.in_dll(libc, "stdout"), None, _LINE_BUFFERED, ctypes.c_size_t(0))
         os.register_at_fork(before=sys.stdout.flush)
         sys.addaudithook(_flush_before_others_print)
 
@@ -300,6 +307,7 @@ def _finished(pid: int, run: context.Context, log: int, measurement: Any) -> Non
     if os.getpid() == pid:
         weakref.finalize._exitfunc()  # type: ignore[attr-defined] # may be registered before us, so come later
         measuring.stop(measurement)
+        _flush_c(None)
         run.report("finished")
         os.dup2(log, 1)
         os.dup2(log, 2)

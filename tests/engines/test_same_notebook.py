@@ -18,6 +18,7 @@ from .shown import (
     OURS,
     PLAIN,
     Case,
+    Executed,
     Like,
     Notebooks,
     Shown,
@@ -822,7 +823,14 @@ CASES: dict[str, Case] = {
 def notebooks(tmp_path_factory: pytest.TempPathFactory) -> Notebooks:
     """The notebook of all cases, as somebody executed it."""
     root = tmp_path_factory.mktemp("project")
-    return once_each(lambda by: execute_cases(by, root, CASES, config=CONFIG))
+
+    def execute(by: str) -> Executed:
+        with pytest.MonkeyPatch.context() as patch:
+            if by == PLAIN:  # whose kernel else keeps what C prints for any later cell
+                patch.setenv("PYTHONUNBUFFERED", "1")
+            return execute_cases(by, root, CASES, config=CONFIG)
+
+    return once_each(execute)
 
 
 @pytest.mark.parametrize("by", EVERYONE)

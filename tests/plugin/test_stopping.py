@@ -54,6 +54,14 @@ def processes_in(directory: Path) -> list[psutil.Process]:
     return found
 
 
+@pytest.fixture(autouse=True)
+def _heed_interrupts() -> Iterator[None]:
+    """What a background job starts ignores Ctrl-C unless told otherwise."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 class Sleeping:
     """A pytest whose only instance sleeps."""
 
