@@ -37,6 +37,26 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="limit for each instance that has no timeout of its own",
     )
     group.addoption(
+        "--ductaflow-force",
+        action="store_true",
+        help="execute every selected instance, also those that are up to date",
+    )
+    group.addoption(
+        "--ductaflow-explain",
+        action="store_true",
+        help="execute nothing; say for each selected instance whether it would run, and why",
+    )
+    group.addoption(
+        "--ductaflow-accept",
+        action="store_true",
+        help="execute nothing; declare the selected instances up to date as they are",
+    )
+    group.addoption(
+        "--ductaflow-with-needed",
+        action="store_true",
+        help="also select the instances that the selected ones need",
+    )
+    group.addoption(
         "--no-execute",
         action="store_true",
         help="prepare run directories (config, notebook) and execute nothing",
@@ -53,6 +73,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         type="args",
         default=[],
     )
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_cmdline_main(config: pytest.Config) -> None:
+    """What executes nothing needs no workers."""
+    if config.getoption("--ductaflow-explain") and hasattr(config.option, "numprocesses"):
+        config.option.numprocesses, config.option.dist, config.option.tx = 0, "no", []
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -81,6 +108,10 @@ def pytest_configure(config: pytest.Config) -> None:
     for module in config.getini("ductaflow_preload"):
         if not all(part.isidentifier() for part in module.split(".")):
             raise pytest.UsageError(f"ductaflow_preload: {module!r} is no module's name")
+    exclusive = ("--ductaflow-force", "--ductaflow-explain", "--ductaflow-accept", "--no-execute")
+    given = [option for option in exclusive if config.getoption(option)]
+    if len(given) > 1 and given != ["--ductaflow-force", "--ductaflow-explain"]:
+        raise pytest.UsageError(f"{' and '.join(given)} exclude each other")
     worker_input: dict[str, Any] | None = getattr(config, "workerinput", None)
     if worker_input is None:
         config.stash[_IDENTIFIER] = uuid.uuid4().hex

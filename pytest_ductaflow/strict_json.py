@@ -103,6 +103,11 @@ def dumps(value: Any, indent: int | None = 2) -> str:
     return text + "\n"
 
 
+def canonical(value: Any) -> str:
+    """One text for equal values: keys sorted, no spaces, ``NaN`` equal to itself, 1 and 1.0 apart."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"))
+
+
 def check_types(value: Any, path: KeyPath = ()) -> None:
     """Refuse what JSON would change silently: dates, ``Decimal``, tuples, ``Path``, numpy scalars.
 
