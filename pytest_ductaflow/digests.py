@@ -13,6 +13,7 @@ import json
 import os
 import stat as stat_bits
 import time
+import uuid
 from pathlib import Path
 from typing import Final
 
@@ -106,20 +107,18 @@ class Digests:
         """Keep what was learnt for the next process. Without ``runs``, or on a full disk, nothing is kept."""
         if self._known is None or not self._new:
             return
-        whole = self._lines > 2 * len(self._known) + 1000  # most of it is outdated
-        names = self._known if whole else self._new
-        lines = [json.dumps([name, *self._known[name]]) for name in names]
+        outdated = self._lines > 2 * len(self._known) + 1000  # most of the file
+        names = self._known if outdated else self._new
+        data = "".join(f"{json.dumps([name, *self._known[name]])}\n" for name in names).encode()
+        file = self._file.with_name(f".{NAME}.{uuid.uuid4().hex}.tmp") if outdated else self._file
         with contextlib.suppress(OSError):
-            if whole:
-                from pytest_ductaflow.record import write_atomically
-
-                write_atomically(self._file, "".join(f"{line}\n" for line in lines).encode(), durable=False)
-            else:
-                descriptor = os.open(self._file, os.O_WRONLY | os.O_APPEND | os.O_CREAT | _NO_LINKS, 0o666)
-                try:
-                    os.write(descriptor, "".join(f"{line}\n" for line in lines).encode())
-                finally:
-                    os.close(descriptor)
+            descriptor = os.open(file, os.O_WRONLY | os.O_APPEND | os.O_CREAT | _NO_LINKS, 0o666)
+            try:
+                os.write(descriptor, data)
+            finally:
+                os.close(descriptor)
+            if outdated:
+                os.replace(file, self._file)
         self._new.clear()
 
     def _load(self) -> dict[str, tuple[Stat, int, str]]:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 _IDENTIFIER: Final = pytest.StashKey[str]()
 _WARM_PROCESS: Final = pytest.StashKey[str]()
+_CHOSE_DIST: Final = pytest.StashKey[bool]()
 _FILES: Final = pytest.StashKey[set[Path]]()
 
 
@@ -76,6 +77,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 @pytest.hookimpl(tryfirst=True)
+def pytest_load_initial_conftests(early_config: pytest.Config, args: list[str]) -> None:
+    """Whether the user chose how xdist distributes, on the command line or in ``addopts``."""
+    chosen = any(argument in ("-d", "--dist") or argument.startswith("--dist=") for argument in args)
+    early_config.stash[_CHOSE_DIST] = chosen
+
+
+@pytest.hookimpl(tryfirst=True)
 def pytest_cmdline_main(config: pytest.Config) -> None:
     """What executes nothing needs no workers."""
     if config.getoption("--ductaflow-explain") and hasattr(config.option, "numprocesses"):
@@ -116,9 +124,19 @@ def pytest_configure(config: pytest.Config) -> None:
     if worker_input is None:
         config.stash[_IDENTIFIER] = uuid.uuid4().hex
         config.pluginmanager.register(Reporting(config), "ductaflow-reporting")
+        distribution = config.getoption("dist", "no")
+        if distribution != "no" and config.stash.get(_CHOSE_DIST, False) and _instance_files(config):
+            text = (
+                f"--dist={distribution} is respected: an instance may keep a worker waiting for what it needs"
+            )
+            config.issue_config_time_warning(pytest.PytestWarning(f"ductaflow: {text}"), stacklevel=2)
     else:
         config.stash[_IDENTIFIER] = worker_input["ductaflow_session"]
         config.stash[_WARM_PROCESS] = worker_input["ductaflow_warm_process"]
+        if worker_input["ductaflow_schedules"]:
+            from pytest_ductaflow.scheduling import StartAtOnce
+
+            config.pluginmanager.register(StartAtOnce(), "ductaflow-start-at-once")
 
 
 def _check_engine(name: str) -> None:
@@ -138,6 +156,23 @@ def pytest_configure_node(node: Any) -> None:
     from pytest_ductaflow.engines import warm
 
     node.workerinput["ductaflow_warm_process"] = warm.address()
+    node.workerinput["ductaflow_schedules"] = _schedules(node.config)
+
+
+@pytest.hookimpl(optionalhook=True, tryfirst=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Instances are distributed in the order of what they need, unless the user chose otherwise."""
+    if not _schedules(config):
+        return None
+    from pytest_ductaflow.scheduling import Scheduling
+
+    return Scheduling(config, log)
+
+
+def _schedules(config: pytest.Config) -> bool:
+    """Whether we distribute. Who chose another way keeps it; needed instances are waited for anyway."""
+    chosen = config.stash.get(_CHOSE_DIST, False)
+    return config.getoption("dist", "no") == "load" and not chosen and bool(_instance_files(config))
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
@@ -164,9 +199,12 @@ def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> InstanceFi
 def _is_instance_file(path: Path, parent: pytest.Collector) -> bool:
     if parent.session.isinitpath(path):
         return True
-    config = parent.config
+    return path in _instance_files(parent.config)
+
+
+def _instance_files(config: pytest.Config) -> set[Path]:
     if _FILES not in config.stash:
         patterns = config.getini("ductaflow_instances")
         found = (config.rootpath.glob(pattern) for pattern in patterns)
         config.stash[_FILES] = {file for files in found for file in files}
-    return path in config.stash[_FILES]
+    return config.stash[_FILES]
