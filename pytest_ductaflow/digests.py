@@ -77,8 +77,9 @@ class Digests:
         self._lines = 0
 
     def of(self, path: str | os.PathLike[str]) -> str | None:
-        """The digest of a file, ``None`` if there is no file."""
+        """The digest of a file, ``None`` if there is no file. A relative path is one below the root."""
         name = os.fspath(path).removeprefix(self._root)
+        path = os.path.join(self._root, name)
         known = self._load()
         for _ in range(_ATTEMPTS):
             moment = time.time_ns()
@@ -142,4 +143,6 @@ _projects: dict[Path, Digests] = {}
 
 def of_project(root: Path) -> Digests:
     """The digests that this process knows of a project."""
-    return _projects.setdefault(root, Digests(root))
+    if root not in _projects:
+        _projects[root] = Digests(root)
+    return _projects[root]

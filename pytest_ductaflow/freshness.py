@@ -241,7 +241,9 @@ def fingerprint(asked: Asked, made: Record, evidence: Evidence) -> None:
     modules.pop(main, None)
     sources = [name for name in modules if name.endswith(".py") and (root / name).exists()]
     files = [asked.flow, *(root / name for name in sources)]
-    written = {name for kind, name, _ in evidence.trace if kind == tracing.WRITTEN}
+    made_by_it = (tracing.WRITTEN, tracing.APPENDED)
+    written = {name for kind, name, _ in evidence.trace if kind in made_by_it}
+    appended = {name for kind, name, _ in evidence.trace if kind == tracing.APPENDED}
 
     def counts(name: str) -> bool:
         return name not in modules and name != main and not own.covers(name)
@@ -251,7 +253,7 @@ def fingerprint(asked: Asked, made: Record, evidence: Evidence) -> None:
         if state is not None and _has_changed(root / name, state):
             inputs[name] = CHANGED
         elif not name.endswith(".py"):  # an extension module
-            inputs[name] = known.of(root / name) or MISSING
+            inputs[name] = known.of(name) or MISSING
     for name, state in _declared_inputs(asked, files, evidence.before, written).items():
         if counts(name.removesuffix("/**")) and inputs.get(name, MISSING) in (MISSING, EXISTS):
             inputs[name] = state
@@ -265,8 +267,8 @@ def fingerprint(asked: Asked, made: Record, evidence: Evidence) -> None:
     made.code = {name: entry for nested in evidence.nested for name, entry in nested["code"].items()}
     made.code |= _code(asked, evidence.executed, sources)
     made.inputs = {name: state for name, state in sorted(inputs.items()) if name not in made.code}
-    for name in sorted(written):
-        state = known.of(root / name)
+    for name in sorted(written - appended):
+        state = known.of(name)
         if state and not own.covers(name) and not name.startswith(own.directory):
             made.outputs[_from(asked.directory, root / name)] = state
     made.outputs |= own.outputs_of_nested
@@ -323,7 +325,7 @@ def _seen_inputs(
     inputs: dict[str, str] = {}
     for kind, name, state in trace:
         path = root / name
-        if kind in (tracing.MODULE, tracing.WRITTEN) or not counts(name):
+        if kind in (tracing.MODULE, tracing.WRITTEN, tracing.APPENDED) or not counts(name):
             continue
         if kind == tracing.LISTED:
             if state is not None:
@@ -369,7 +371,7 @@ def _declared_inputs(
             changed = info is None or may_change_unseen(tuple(info[:4]), before.moment)
         else:
             changed = _has_changed(root / name, state)
-        inputs[name] = CHANGED if changed else known.of(root / name) or MISSING
+        inputs[name] = CHANGED if changed else known.of(name) or MISSING
     return inputs
 
 
@@ -404,7 +406,7 @@ def _code(asked: Asked, executed: flow.Flow, sources: Sequence[str]) -> dict[str
     for name, text in texts.items():
         entries[name] = {
             "kind": "module",
-            "text": known.of(root / name) or MISSING,
+            "text": known.of(name) or MISSING,
             "meaning": meaning.of_module(text, docstrings=docstrings),
         }
     if docstrings:
@@ -425,16 +427,40 @@ def _text_of(path: Path) -> str:
 def _named_modules(files: Iterable[Path], import_path: Sequence[str], root: Path) -> Iterator[str]:
     """The files of the project that the imports in these files name, whether they were imported or not."""
     known = digests.of_project(root)
+    below = {path: _names_in(path) for path in import_path if _is_below(path, root)}
     for path in files:
         found = known.of(path)
-        if found is not None:
-            names = meaning.mentions_in(path, found).imports
-            yield from (name for name in _module_files(names, import_path, root) if (root / name).is_file())
+        if found is None:
+            continue
+        for module in meaning.mentions_in(path, found).imports:
+            top = module.partition(".")[0]
+            places = [place for place, names in below.items() if top in names or f"{top}.py" in names]
+            yield from (name for name in _module_files([module], places, root) if (root / name).is_file())
+
+
+def _is_below(path: str, root: Path) -> bool:
+    return f"{path}{os.sep}".startswith(f"{root}{os.sep}")
+
+
+_directories: dict[str, tuple[digests.Stat, int, frozenset[str]]] = {}
+
+
+def _names_in(directory: str) -> frozenset[str]:
+    """The names in a directory, remembered as long as its stat is the same."""
+    moment = time.time_ns()
+    try:
+        state = stat_of(os.stat(directory))
+        entry = _directories.get(directory)
+        if entry is None or entry[0] != state or may_change_unseen(state, entry[1]):
+            _directories[directory] = entry = state, moment, frozenset(os.listdir(directory))
+    except OSError:
+        return frozenset()
+    return entry[2]
 
 
 def _module_files(modules: Iterable[str], import_path: Sequence[str], root: Path) -> Iterator[str]:
     """Where modules would be found in the project."""
-    below = [path for path in import_path if Path(path).is_relative_to(root)]
+    below = [path for path in import_path if _is_below(path, root)]
     for module in modules:
         for path in below:
             start = name_of(os.path.join(path, *module.split(".")), root)
@@ -596,10 +622,9 @@ def _shown(value: Any, key: str) -> str:
 def _code_changes(found: Record, asked: Asked) -> Iterator[str]:
     root, known = asked.project_root, digests.of_project(asked.project_root)
     for name, entry in found.code.items():
-        path = root / name
-        now = known.of(path)
         if entry.get("kind") == "unused":
             continue
+        path, now = root / name, known.of(name)
         if now is None:
             yield f"code missing: {name}"
         elif now != entry.get("text"):
@@ -650,31 +675,32 @@ def _input_changes(found: Record, asked: Asked, earlier: Iterable[str]) -> Itera
             if now != state:
                 yield f"input {'missing' if now == MISSING else 'changed: other files in'}: {name}"
         elif state in (MISSING, EXISTS, DIRECTORY):
-            there = os.path.isdir(root / name) if state == DIRECTORY else os.path.lexists(root / name)
+            path = os.path.join(root, name)
+            there = os.path.isdir(path) if state == DIRECTORY else os.path.lexists(path)
             if there == (state == MISSING):
                 yield f"input {'appeared' if there else 'missing'}: {name}"
         else:
-            now_is = known.of(root / name)
+            now_is = known.of(name)
             if now_is != state or not _is_digest(state):
                 yield f"input {'missing' if now_is is None else 'changed'}: {name}"
     files = [root / name for name, entry in found.code.items() if entry.get("kind") != "unused"]
-    made = {name_of(asked.directory / name, root) for name in found.outputs}
-    now_declared = declared(asked, files, earlier)
-    filled = [
-        name.removesuffix("**") for name in now_declared if name.endswith("/**") and name not in found.inputs
+    news = [
+        name
+        for name in declared(asked, files, earlier)
+        if name not in found.inputs and name not in found.code
     ]
-    own = _Own(asked, found, ())
-    for name in now_declared:
-        if name in found.inputs or name in found.code or name in made or own.covers(name.removesuffix("/**")):
-            continue
-        if not any(name.startswith(place) for place in filled):
-            yield f"input appeared: {name}"
+    if news:
+        own = _Own(asked, found, ())
+        filled = [name.removesuffix("**") for name in news if name.endswith("/**")]
+        for name in news:
+            if not own.covers(name.removesuffix("/**")) and not any(map(name.startswith, filled)):
+                yield f"input appeared: {name}"
 
 
 def _output_changes(found: Record, asked: Asked) -> Iterator[str]:
     known = digests.of_project(asked.project_root)
     for name, state in found.outputs.items():
-        now = known.of(os.path.normpath(asked.directory / name))
+        now = known.of(os.path.normpath(f"{asked.directory}{os.sep}{name}"))
         if now != state or not _is_digest(state):
             shown = name_of(asked.directory / name, asked.project_root)
             yield f"output {'missing' if now is None else 'changed'}: {shown}"
@@ -727,14 +753,13 @@ def accept(asked: Asked, found: Record) -> list[str]:
     if not reasons or not is_known(found):
         return reasons
     root, known = asked.project_root, digests.of_project(asked.project_root)
-    made = {name_of(asked.directory / name, root) for name in found.outputs}
     own = _Own(asked, found, ())
     found.inputs = {name: _state_now(root, name, state) for name, state in found.inputs.items()}
     found.code = {name: entry for name, entry in found.code.items() if (root / name).is_file()}
     for name, entry in found.code.items():
         if entry["kind"] != "unused":
             docstrings = bool(entry.get("docstrings"))
-            entry["text"] = known.of(root / name)
+            entry["text"] = known.of(name)
             if entry["kind"] == "module":
                 entry["meaning"] = meaning.of_module(_text_of(root / name), docstrings=docstrings)
             else:
@@ -743,8 +768,8 @@ def accept(asked: Asked, found: Record) -> list[str]:
     for name in _named_modules(files, asked.import_path, root):
         found.code.setdefault(name, {"kind": "unused"})
     for name, kind in declared(asked, files).items():
-        if name not in found.code and name not in made and not own.covers(name.removesuffix("/**")):
-            found.inputs.setdefault(name, kind or known.of(root / name) or MISSING)
+        if name not in found.code and not own.covers(name.removesuffix("/**")):
+            found.inputs.setdefault(name, kind or known.of(name) or MISSING)
     outputs = {name: known.of(os.path.normpath(asked.directory / name)) for name in found.outputs}
     found.outputs = {name: state for name, state in outputs.items() if state is not None}
     found.config = {**asked.config, "_project_root": str(root)}

@@ -74,8 +74,9 @@ class Session:
         self._refused: set[str] = set()
         if warm_process is not None:
             warm.use(warm_process)
-        if self._forks:
-            warm.current().ensure()  # it imports while we collect
+        self._warm = warm.current() if self._forks else None
+        if self._warm is not None:
+            self._warm.ensure()  # it imports while we collect
 
     @property
     def _forks(self) -> bool:
@@ -278,8 +279,8 @@ class Session:
         """What is left now is what runs."""
         self._items = {item.instance.run_directory: item for item in _instance_items(session.items)}
         self._needs = graph.needs({key: item.instance.references for key, item in self._items.items()})
-        if self._forks and self._items:
-            warm.current().preload(self._modules(), self.root)
+        if self._warm is not None and self._items:
+            self._warm.preload(self._modules(), self.root)
 
     def _modules(self) -> list[str]:
         """What the warm process is to import for the selected instances."""
@@ -292,8 +293,8 @@ class Session:
 
     def pytest_runtest_logfinish(self) -> None:
         """Say which modules are not preloaded although they were to be, and why."""
-        if self._forks:
-            for module, reason in warm.current().refused().items():
+        if self._warm is not None:
+            for module, reason in self._warm.refused().items():
                 if module not in self._refused:
                     self._refused.add(module)
                     warning = pytest.PytestWarning(f"ductaflow: {module} is not preloaded: {reason}")

@@ -34,6 +34,7 @@ from pytest_ductaflow.digests import digest, may_change_unseen, stat_of
 #: Kinds of lines. A module is read by Python itself and counts by its meaning.
 READ: Final = "read"
 WRITTEN: Final = "written"
+APPENDED: Final = "appended to"  # a log: running again would not restore it
 LOOKED_FOR: Final = "looked for"
 LISTED: Final = "listed"
 MODULE: Final = "module"
@@ -136,7 +137,7 @@ class Trace:
         if not writes or (flags & os.O_RDWR and not flags & os.O_TRUNC):
             self._say(READ, name)
         if writes:
-            self._say(WRITTEN, name)
+            self._say(APPENDED if flags & os.O_APPEND and not flags & os.O_TRUNC else WRITTEN, name)
 
     def _list(self, arguments: Any) -> None:
         path = "." if arguments[0] is None else arguments[0]
@@ -209,10 +210,11 @@ class Trace:
         return None
 
     def _say(self, kind: str, name: str) -> None:
-        if (kind, name) in self._seen or (kind in (READ, LOOKED_FOR) and (WRITTEN, name) in self._seen):
+        made = kind in (READ, LOOKED_FOR) and {(WRITTEN, name), (APPENDED, name)} & self._seen
+        if (kind, name) in self._seen or made:
             return
         self._seen.add((kind, name))
-        if kind == WRITTEN:
+        if kind in (WRITTEN, APPENDED):
             self._write(kind, name, None)
             return
         path = self._roots[0] + name
