@@ -235,9 +235,11 @@ def accept(request: Request) -> Record:
         found, reason = freshness.read_finished(request.directory)
         if found is None:
             raise RecordError(f"cannot be accepted: {reason}")
+        before = len(found.accepted)
         if left := freshness.accept(request, found):
             raise RecordError(f"cannot be accepted: {'; '.join(left)}")
-        record.write_record(request.directory, found)
+        if len(found.accepted) > before:
+            record.write_record(request.directory, found)
     return found
 
 

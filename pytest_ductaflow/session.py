@@ -177,9 +177,8 @@ class Session:
             return {}
         found: dict[str, Instance] = {}
         pending = [instance.run_directory]
-        edges = graph.needs({key: known.references for key, (_, known) in self._everything.items()})
         while pending:
-            for key in edges.get(pending.pop(), ()):
+            for key in self._all_needs.get(pending.pop(), ()):
                 node_id, needed = self._everything[key]
                 if key not in self._items and node_id not in found:
                     found[node_id] = needed
@@ -199,6 +198,10 @@ class Session:
             for instance in instances:
                 found.setdefault(instance.run_directory, (f"{name}::{instance.name}", instance))
         return found
+
+    @functools.cached_property
+    def _all_needs(self) -> dict[str, list[str]]:
+        return graph.needs({key: instance.references for key, (_, instance) in self._everything.items()})
 
     def _other_files(self) -> Iterator[Path]:
         collected = {item.nodeid.split("::")[0] for item in self._collected.values()}
