@@ -189,12 +189,13 @@ class Session:
     def _everything(self) -> dict[str, tuple[str, Instance]]:
         """All instances of the project, collected or not: run directory to node id and instance."""
         found = {key: (item.nodeid, item.instance) for key, item in self._collected.items()}
-        for file in self._other_files():
+        patterns = self._config.getini("ductaflow_instances")
+        for file in sorted({file for pattern in patterns for file in self.root.glob(pattern)}):
+            name = file.relative_to(self.root).as_posix()
             try:
                 instances = load_instances(file, self.root)
             except InstanceError:  # its own error, when it is collected
                 continue
-            name = file.relative_to(self.root).as_posix()
             for instance in instances:
                 found.setdefault(instance.run_directory, (f"{name}::{instance.name}", instance))
         return found
@@ -202,13 +203,6 @@ class Session:
     @functools.cached_property
     def _all_needs(self) -> dict[str, list[str]]:
         return graph.needs({key: instance.references for key, (_, instance) in self._everything.items()})
-
-    def _other_files(self) -> Iterator[Path]:
-        collected = {item.nodeid.split("::")[0] for item in self._collected.values()}
-        for pattern in self._config.getini("ductaflow_instances"):
-            for file in sorted(self.root.glob(pattern)):
-                if file.relative_to(self.root).as_posix() not in collected:
-                    yield file
 
     def had_turn(self, item: Item) -> bool:
         """Whether the item had its own turn before; from now on it had."""
@@ -233,12 +227,15 @@ class Session:
 
     def _add_needed(self, session: pytest.Session, items: list[pytest.Item]) -> None:
         self._items = {item.instance.run_directory: item for item in _instance_items(items)}
-        wanted = {id for item in self._items.values() for id in self._unselected(item.instance)}
+        wanted = {node_id for item in self._items.values() for node_id in self._unselected(item.instance)}
         found = [item for item in self._collected.values() if item.nodeid in wanted]
-        for file in sorted({self.root / id.split("::")[0] for id in wanted}):
-            if file in self._other_files():
-                collector = session.ihook.pytest_collect_file(file_path=file, parent=session)[0]
-                found += [item for item in collector.collect() if item.nodeid in wanted]
+        missing = wanted - {item.nodeid for item in found}
+        for file in sorted({self.root / node_id.split("::")[0] for node_id in missing}):
+            collector = session.ihook.pytest_collect_file(file_path=file, parent=session)[0]
+            added = [item for item in collector.collect() if item.nodeid in missing]
+            report = pytest.CollectReport(collector.nodeid, "passed", None, added)
+            session.config.hook.pytest_collectreport(report=report)  # they are counted
+            found += added
         items[:0] = found  # type: ignore[assignment]
         self._arrange(session, items)
 
@@ -341,9 +338,7 @@ class Session:
         counts = {"would run": 0, "may run": 0, "up to date": 0}
         write = _line_writer(self._config)
         for key, item in self._items.items():
-            reasons = ["--ductaflow-force"]
-            if not self.force:
-                _, reasons = execution.up_to_date(self.request(item.instance, item.nodeid))
+            reasons = ["--ductaflow-force"] if self.force else self._reasons(item)
             follows = [
                 f"input: {reference} will be rewritten by {self._items[needed].nodeid}"
                 for needed in self._needs.get(key, ())
@@ -359,6 +354,12 @@ class Session:
             for reason in [*reasons, *follows, *self.stale_before(item)]:
                 write(f"    {reason}")
         write(", ".join(f"{count} {word}" for word, count in counts.items()))
+
+    def _reasons(self, item: Item) -> list[str]:
+        try:
+            return execution.up_to_date(self.request(item.instance, item.nodeid))[1]
+        except RecordError as error:
+            return [str(error)]
 
 
 def _line_writer(config: pytest.Config) -> Callable[[str], None]:
