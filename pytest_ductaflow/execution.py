@@ -231,7 +231,9 @@ def accept(request: Request) -> Record:
 
     :raises RecordError: if there is none that finished, or something about it cannot be accepted.
     """
-    with record.lock(record.make_directory(request.directory)):
+    if not request.directory.exists():
+        raise RecordError("cannot be accepted: never run")
+    with record.lock(request.directory):
         found, reason = freshness.read_finished(request.directory)
         if found is None:
             raise RecordError(f"cannot be accepted: {reason}")

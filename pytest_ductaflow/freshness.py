@@ -9,7 +9,8 @@ A record's fingerprint:
 - ``inputs``: path to state. The state is a content digest, or ``missing`` (it was looked for in vain),
   ``exists`` or ``directory`` (its existence was asked for), ``listing …`` for ``path/`` (the digest of
   the names in it), ``all`` for ``path/**`` (a directory that the config names: each file in it counts), or
-  ``changed during the run``, which is never fresh. Paths are relative to the project root if below it.
+  ``changed during the run``, which is never fresh, or ``appended to``, which is no input at all. Paths
+  are relative to the project root if below it.
 - ``outputs``: what was written, nested runs included, relative to the run directory.
 - ``environment``: Python's version, the libraries imported with theirs, the directories to import from.
 
@@ -47,6 +48,7 @@ EXISTS: Final = "exists"
 DIRECTORY: Final = "directory"
 ALL: Final = "all"
 CHANGED: Final = "changed during the run"
+APPENDED: Final = "appended to"
 _LISTING: Final = "listing "
 _WILD: Final = re.compile(r"[*?[]")
 #: Seconds that two clocks may differ before one of them must be wrong.
@@ -266,6 +268,7 @@ def fingerprint(asked: Asked, made: Record, evidence: Evidence) -> None:
             inputs.setdefault(name, MISSING)
     made.code = {name: entry for nested in evidence.nested for name, entry in nested["code"].items()}
     made.code |= _code(asked, evidence.executed, sources)
+    inputs |= {name: APPENDED for name in appended if name not in inputs and not own.covers(name)}
     made.inputs = {name: state for name, state in sorted(inputs.items()) if name not in made.code}
     for name in sorted(written - appended):
         state = known.of(name)
@@ -663,7 +666,7 @@ def _cell_of(found: Record, asked: Asked, name: str) -> str:
 def _input_changes(found: Record, asked: Asked, earlier: Iterable[str]) -> Iterator[str]:
     root, known = asked.project_root, digests.of_project(asked.project_root)
     for name, state in found.inputs.items():
-        if state == ALL:
+        if state in (ALL, APPENDED):
             continue
         if state == CHANGED:
             yield f"input changed during the last run: {name}"
@@ -684,10 +687,11 @@ def _input_changes(found: Record, asked: Asked, earlier: Iterable[str]) -> Itera
             if now_is != state or not _is_digest(state):
                 yield f"input {'missing' if now_is is None else 'changed'}: {name}"
     files = [root / name for name, entry in found.code.items() if entry.get("kind") != "unused"]
+    start = name_of(asked.directory, root)
+    made = {f"{start}/{name}" for name in found.outputs}
+    known_names = (found.inputs, found.code, made)
     news = [
-        name
-        for name in declared(asked, files, earlier)
-        if name not in found.inputs and name not in found.code
+        name for name in declared(asked, files, earlier) if not any(name in names for names in known_names)
     ]
     if news:
         own = _Own(asked, found, ())
@@ -786,7 +790,7 @@ def accept(asked: Asked, found: Record) -> list[str]:
 
 
 def _state_now(root: Path, name: str, state: str) -> str:
-    if state == ALL:
+    if state in (ALL, APPENDED):
         return state
     path = root / name
     if state.startswith(_LISTING):

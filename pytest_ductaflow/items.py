@@ -172,7 +172,8 @@ class InstanceItem(pytest.Item):
         try:
             return execution.accept(self.request())
         except (RecordError, RunBusy) as error:
-            pytest.fail(f"{self.nodeid} {error}", pytrace=False)
+            problem = str(error)
+        pytest.fail(f"{self.nodeid} {problem}", pytrace=False)
 
     def _tell(self, record: Record) -> None:
         """Properties of the report: for JUnit, and for whoever shows results."""

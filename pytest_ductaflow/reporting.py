@@ -160,11 +160,13 @@ class Reporting:
 
     def _write_page(self) -> Path:
         from pytest_ductaflow.record import write_atomically  # only a session with runs gets here
-        from pytest_ductaflow.report import generate_status_report
+        from pytest_ductaflow.report import generate_status_report, is_current
 
         runs = self._config.rootpath / "runs"
         page = runs / "conductor_status_report.html"
         runs.mkdir(exist_ok=True)  # all may have been skipped
+        if is_current(page):
+            return page
         write_atomically(page, generate_status_report(model_root=runs).encode())
         return page
 

@@ -66,10 +66,10 @@ class Trace:
     """
 
     def __init__(self, file: str, root: str) -> None:
-        self._descriptor = os.open(file, os.O_WRONLY | os.O_APPEND)
+        self._file = file
         self._roots = tuple(dict.fromkeys(os.path.join(path, "") for path in (root, os.path.realpath(root))))
         self._seen: set[tuple[str, str]] = set()
-        self._imports: dict[str, None] = {}
+        self._unresolved: dict[str, None] = {}
         self.lost = False
         self._events: Final[dict[str, Callable[[Any], None]]] = {
             "open": self._open,
@@ -80,12 +80,12 @@ class Trace:
             "os.system": lambda arguments: self._start(arguments[0]),
             "os.exec": lambda arguments: self._start(arguments[1]),
             "os.posix_spawn": lambda arguments: self._start(arguments[1]),
-            "import": self._import,
         }
 
     def watch(self) -> None:
         """Begin. There is no end: a hook stays."""
         sys.addaudithook(self._hook)
+        sys.meta_path.append(self)  # a finder that finds nothing
         vars(genericpath)["os"] = _Os(self._look_for)
         for name in ("exists", "is_file", "is_dir"):
             setattr(pathlib.Path, name, _looking(getattr(pathlib.Path, name), self._look_for))
@@ -105,7 +105,7 @@ class Trace:
         return {
             "modules": [name for name in names if name],
             "libraries": sorted(top_level_modules() - known),
-            "unresolved": [name for name in self._imports if name not in sys.modules],
+            "unresolved": [name for name in self._unresolved if name not in sys.modules],
             "lost": self.lost,
         }
 
@@ -169,12 +169,13 @@ class Trace:
             if os.path.isfile(path) and (name := self._below(path)) is not None:
                 self._say(READ, name)
 
-    def _import(self, arguments: Any) -> None:
-        frame = sys._getframe(2)
+    def find_spec(self, name: str, *_: Any) -> None:
+        """As the last of Python's finders: nobody found this module."""
+        frame: Any = sys._getframe(1)
         while frame is not None and _is_import(frame.f_code.co_filename):
-            frame = frame.f_back  # type: ignore[assignment]
+            frame = frame.f_back
         if frame is not None and frame.f_code.co_filename.startswith(self._roots):
-            self._imports[arguments[0]] = None
+            self._unresolved[name] = None
 
     def _look_for(self, path: Any) -> None:
         if getattr(_within, "us", False):
@@ -235,7 +236,12 @@ class Trace:
     def _write(self, kind: str, name: str, state: Any) -> None:
         if kind != MODULE and not UNSEEN.isdisjoint(name.split("/")):
             return
-        os.write(self._descriptor, json.dumps([kind, name, state]).encode("ascii") + b"\n")
+        # Not a descriptor that stays open: who closes all there are would put another file in its place.
+        descriptor = os.open(self._file, os.O_WRONLY | os.O_APPEND)
+        try:
+            os.write(descriptor, json.dumps([kind, name, state]).encode("ascii") + b"\n")
+        finally:
+            os.close(descriptor)
 
 
 class _Os:
