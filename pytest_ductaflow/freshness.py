@@ -137,7 +137,7 @@ def _find(text: str, places: Sequence[Path], found: dict[str, str], *, directori
     if not text or len(text) > 4096 or "\n" in text or "\0" in text:
         return
     root = places[0]
-    if _WILD.search(text) and ("/" in text or directories):
+    if _WILD.search(text) and ("/" in text or len(places) == 1):
         for path in glob.iglob(os.path.join(root, text), recursive=True):
             if os.path.isfile(path):
                 found.setdefault(name_of(path, root), "")
@@ -261,15 +261,17 @@ def fingerprint(asked: Asked, made: Record, evidence: Evidence) -> None:
             inputs[name] = state
     for entry in evidence.nested:
         for name, state in entry["inputs"].items():
-            if not own.covers(name.rstrip("/*")) and inputs.get(name) != CHANGED:
-                inputs[name] = state
+            if not own.made(name.rstrip("/*"), state):
+                inputs[name] = _both(inputs.get(name, state), state)
     for name in _module_files(evidence.summary["unresolved"], asked.import_path, root):
         if not (root / name).exists():
             inputs.setdefault(name, MISSING)
     made.code = {name: entry for nested in evidence.nested for name, entry in nested["code"].items()}
     made.code |= _code(asked, evidence.executed, sources)
     inputs |= {name: APPENDED for name in appended if name not in inputs and not own.covers(name)}
-    made.inputs = {name: state for name, state in sorted(inputs.items()) if name not in made.code}
+    made.inputs = {
+        name: state for name, state in sorted(inputs.items()) if name not in made.code or state == CHANGED
+    }
     for name in sorted(written - appended):
         state = known.of(name)
         if state and not own.covers(name) and not name.startswith(own.directory):
@@ -303,15 +305,23 @@ class _Own:
         self.directory = name_of(asked.directory, root) + "/"
         own = (*RunDirectory(asked.directory, asked.flow.stem).own_files, *made.outputs)
         self._names = {name_of(asked.directory / name, root) for name in own}
-        self.outputs_of_nested: dict[str, str] = {}
+        self._states: dict[str, str] = {}
         for entry in nested:
             self._names.update(entry["own"])
-            self._names.update(entry["outputs"])
-            for name, state in entry["outputs"].items():
-                self.outputs_of_nested[os.path.relpath(root / name, asked.directory).replace(os.sep, "/")] = (
-                    state
-                )
+            self._states |= entry["outputs"]
+        self._names.update(self._states)
+        self.outputs_of_nested = {
+            _from(asked.directory, root / name): state for name, state in self._states.items()
+        }
         self._nested = tuple(name_of(asked.directory / run, root) + "/" for run in made.runs)
+
+    def made(self, name: str, state: str) -> bool:
+        """Whether the input of a nested run is what the run itself made.
+
+        A file elsewhere that a flow looked for, and a later one wrote, is not: it was another one then.
+        """
+        elsewhere = name in self._states and not name.startswith(self.directory)
+        return state == self._states[name] if elsewhere else self.covers(name)
 
     def covers(self, name: str) -> bool:
         """Whether the run made this file, or this directory holds the run or nested ones."""
@@ -319,6 +329,13 @@ class _Own:
         return name in self._names or any(
             run.startswith(directory) for run in (self.directory, *self._nested)
         )
+
+
+def _both(one: str, other: str) -> str:
+    """The state of an input of two nested runs: if it was not the same for both, it changed in between."""
+    if one == other or other in (APPENDED, EXISTS):
+        return one
+    return other if one in (APPENDED, EXISTS) else CHANGED
 
 
 def _seen_inputs(
@@ -331,8 +348,7 @@ def _seen_inputs(
         if kind in (tracing.MODULE, tracing.WRITTEN, tracing.APPENDED) or not counts(name):
             continue
         if kind == tracing.LISTED:
-            if state is not None:
-                inputs[f"{name}/"] = _listing(state)
+            inputs |= {name: MISSING} if state is None else {f"{name}/": _listing(state)}
         elif kind == tracing.LOOKED_FOR and name in inputs:
             continue
         elif state is None:

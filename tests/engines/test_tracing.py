@@ -250,3 +250,46 @@ def test_a_run_can_be_moved(
 def test_the_libraries_are_those_that_the_run_imported(project: Callable[..., Request]) -> None:
     record = run(project("import pandas"))
     assert {"pandas", "numpy"} <= record.environment["libraries"].keys()
+
+
+def test_a_module_that_changes_while_the_run_goes_on_is_a_reason(project: Callable[..., Request]) -> None:
+    request = project("import mine\nopen(root + '/mi' + 'ne.py', 'a').write('VALUE = 2\\n')")
+    (request.project_root / "mine.py").write_text("VALUE = 1\n")
+    run(request)
+    assert reasons(request) == ["input changed during the last run: mine.py"]
+
+
+def test_what_two_flows_of_a_build_saw_differently_is_a_reason(project: Callable[..., Request]) -> None:
+    first = project("open(root + '/data/' + 'a.csv').read()", name="first")
+    root = first.project_root
+    (root / "builds").mkdir()
+    build = root / "builds/all.py"
+    build.write_text(
+        f"{HEADER}from pytest_ductaflow import run_notebook\n"
+        "run_notebook(root + '/flows/first.py', config={}, execution_dir='runs/1')\n"
+        "import subprocess\nsubprocess.run(['sh', '-c', f'echo 5 >> {root}/data/a.csv'])\n"
+        "run_notebook(root + '/flows/first.py', config={}, execution_dir='runs/2')\n"
+    )
+    request = replace(first, kind="build", flow=build, directory=root / "runs/all/one")
+    run(request)
+    assert "input changed during the last run: data/a.csv" in reasons(request)
+
+
+def test_a_file_elsewhere_that_a_later_flow_makes_is_an_input_of_the_earlier(
+    project: Callable[..., Request],
+) -> None:
+    first = project("import os\nprint(os.path.exists(root + '/data/cac' + 'he'))", name="first")
+    project("open(root + '/data/cac' + 'he', 'w').write('1')", name="second")
+    root = first.project_root
+    (root / "builds").mkdir()
+    build = root / "builds/all.py"
+    build.write_text(
+        f"{HEADER}from pytest_ductaflow import run_notebook\n"
+        "run_notebook(root + '/flows/first.py', config={}, execution_dir='runs/1')\n"
+        "run_notebook(root + '/flows/second.py', config={}, execution_dir='runs/2')\n"
+    )
+    request = replace(first, kind="build", flow=build, directory=root / "runs/all/one", reuse=True)
+    run(request)
+    assert "input appeared: data/cache" in reasons(request)
+    run(request)
+    assert reasons(request) == []
