@@ -1,15 +1,18 @@
 """Instances under xdist: each is sent to a worker once what it needs is done, the longest way first.
 
 xdist's workers start a test only when they know the next one, so that fixtures they share survive. An
-instance shares none, and the next one may be waiting for it: our workers start at once, and the
-controller keeps back what is not ready. Ordinary tests in the same session are sent in batches.
+instance shares none, and the next one may be waiting for it: our workers start it at once, and the
+controller keeps back what is not ready. Ordinary tests in the same session follow in batches, when no
+instance is ready. Without any instance all is as xdist has it.
 """
 
 from __future__ import annotations
 
+import functools
 import heapq
 import statistics
 import time
+from collections import deque
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -20,13 +23,11 @@ from xdist.workermanage import WorkerController
 
 from pytest_ductaflow import graph
 from pytest_ductaflow.errors import InstanceError
-from pytest_ductaflow.instance import load_instances
+from pytest_ductaflow.instance import Instance, load_instances
 from pytest_ductaflow.record import last_duration
 
-#: A worker whose last instance took fewer seconds is sent one more in advance, if there are plenty.
-_SHORT: Final = 0.5
-#: Plenty is so many that are ready for each worker.
-_PLENTY: Final = 2
+#: Seconds for which a worker waits, before it starts an ordinary test, to learn which one follows.
+_PATIENCE: Final = 0.2
 
 
 class Scheduling(LoadScheduling):  # type: ignore[misc] # xdist comes without types
@@ -35,12 +36,12 @@ class Scheduling(LoadScheduling):  # type: ignore[misc] # xdist comes without ty
     def __init__(self, config: pytest.Config, log: Any = None) -> None:
         super().__init__(config, log)
         self.collection: list[str] | None
-        self._left: set[int] = set()  # neither done nor sent
-        self._ready: list[tuple[float, int]] = []  # a heap: rank, index
-        self._rank: dict[int, float] = {}
-        self._waits_for: dict[int, set[int]] = {}
+        # Every test that is neither sent nor done is in one of these three.
+        self._waits_for: dict[int, set[int]] = {}  # an instance to those not done that it needs
+        self._ready: list[tuple[float, int]] = []  # instances as a heap: rank, index
+        self._tests: deque[int] = deque()  # ordinary ones
+        self._rank: dict[int, float] = {}  # of each instance
         self._needed_by: dict[int, list[int]] = {}
-        self._instances: set[int] = set()
 
     @property
     def tests_finished(self) -> bool:
@@ -54,22 +55,39 @@ class Scheduling(LoadScheduling):  # type: ignore[misc] # xdist comes without ty
     @property
     def has_pending(self) -> bool:
         """Whether there is something to do."""
-        return bool(self._left) or any(self.node2pending.values())
+        return self._left or any(self.node2pending.values())
+
+    @property
+    def _left(self) -> bool:
+        return bool(self._ready or self._tests or self._waits_for)
+
+    def add_node_collection(self, node: WorkerController, collection: Sequence[str]) -> None:
+        """A worker has collected. One that replaces another may find changed files: it is of no use."""
+        super().add_node_collection(node, collection)
+        if node not in self.node2collection:
+            text = f"ductaflow: the new worker {node.gateway.id} is not used: it collected other tests"
+            self.config.issue_config_time_warning(pytest.PytestWarning(text), stacklevel=2)
+            node.shutdown()
 
     def schedule(self) -> None:
         """Send the first instances; later, employ a new worker."""
         if self.collection is None:
             if not self._check_nodes_have_same_collection():
                 return
-            self.collection = next(iter(self.node2collection.values()))
-            self._plan(self.collection)
+            collection = next(iter(self.node2collection.values()))
+            directories = _run_directories(collection, self.config)
+            if not directories:
+                self.__class__ = LoadScheduling
+                LoadScheduling.schedule(self)
+                return
+            self.collection = collection
+            self._plan(directories)
         self._send_to_all()
 
     def mark_test_complete(self, node: WorkerController, item_index: int, duration: float = 0) -> None:
         """One is done: what waited for it may be ready, for any worker."""
         self.node2pending[node].remove(item_index)
         self._done(item_index)
-        self.check_schedule(node, duration)
         self._send_to_all()
 
     def mark_test_pending(self, item: str) -> None:
@@ -84,86 +102,83 @@ class Scheduling(LoadScheduling):  # type: ignore[misc] # xdist comes without ty
         if not pending:
             return None
         assert self.collection is not None
-        crashed = pending.pop(0)
-        for index in pending:
+        crashed, *others = pending
+        for index in reversed(others):
             self._put_back(index)
         self._done(crashed)  # as a failure: those that need it find that out
         self._send_to_all()
         name: str = self.collection[crashed]
         return name
 
-    def check_schedule(self, node: WorkerController, duration: float = 1.0) -> None:
-        """Send a worker what it has room for."""
-        if node.shutting_down:
-            return
-        if not self._left:
-            node.shutdown()
-            return
+    def check_schedule(self, node: WorkerController, duration: float = 0) -> None:
+        """Send a worker what it has room for: an instance if it is idle, or ordinary tests.
+
+        A worker with one ordinary test is sent more, so that it knows the next; but an instance goes first.
+        """
         pending = self.node2pending[node]
-        plenty = len(self._ready) > _PLENTY * len(self.node2pending)
-        room = 2 if plenty and duration < _SHORT else 1
-        batch: list[int] = []
-        while self._ready and len(pending) + len(batch) < room:
-            batch.append(self._take())
-            if batch[-1] not in self._instances:
-                batch += self._more_tests()
-        if batch:
-            pending.extend(batch)
+        if node.shutting_down or node not in self.node2collection:
+            return
+        if self._ready:
+            batch = [] if pending else [heapq.heappop(self._ready)[1]]
+        elif len(pending) < 2 and not any(index in self._rank for index in pending):
+            size = max(1, len(self._tests) // len(self.node2pending) // 4)
+            batch = [self._tests.popleft() for _ in range(min(size, len(self._tests)))]
+        else:
+            batch = []
+        if not batch:
+            return
+        try:
             node.send_runtest_some(batch)
+            pending.extend(batch)
+        except OSError:  # it is dead, which xdist is about to hear
+            for index in reversed(batch):
+                self._put_back(index)
 
     def _send_to_all(self) -> None:
-        for node in self.nodes:
-            self.check_schedule(node)
-
-    def _more_tests(self) -> list[int]:
-        """Ordinary tests that follow: enough to share fixtures, few enough to keep all workers busy."""
-        tests = sum(index not in self._instances for _, index in self._ready)
-        size = max(1, tests // len(self.node2pending) // 4)
-        batch: list[int] = []
-        while self._ready and len(batch) < size and self._ready[0][1] not in self._instances:
-            batch.append(self._take())
-        return batch
-
-    def _take(self) -> int:
-        _, index = heapq.heappop(self._ready)
-        self._left.discard(index)
-        return index
+        for _ in range(2):  # first something for everyone, then what ordinary tests have in advance
+            for node in self.nodes:
+                self.check_schedule(node)
 
     def _put_back(self, index: int) -> None:
-        self._left.add(index)
-        heapq.heappush(self._ready, (self._rank[index], index))
+        if index in self._rank:
+            heapq.heappush(self._ready, (self._rank[index], index))
+        else:
+            self._tests.appendleft(index)
 
     def _done(self, index: int) -> None:
         for other in self._needed_by.pop(index, ()):
             self._waits_for[other].discard(index)
             if not self._waits_for[other]:
-                heapq.heappush(self._ready, (self._rank[other], other))
+                del self._waits_for[other]
+                self._put_back(other)
 
-    def _plan(self, collection: Sequence[str]) -> None:
-        directories = _run_directories(collection, self.config)
+    def _plan(self, directories: dict[int, tuple[str, tuple[str, ...]]]) -> None:
+        assert self.collection is not None
         index_of = {key: index for index, (key, _) in directories.items()}
         edges = graph.needs(dict(directories.values()))
-        self._instances = set(directories)
-        self._left = set(range(len(collection)))
-        for key, needed in edges.items():
-            self._waits_for[index_of[key]] = {index_of[other] for other in needed}
+        # Workers refuse cycles; there is one only if files have changed since. Nobody waits for it.
+        ordered = dict.fromkeys(graph.order(list(index_of), edges)[0])
+        for key in ordered:
+            needed = {index_of[other] for other in edges.get(key, ()) if other in ordered}
+            if needed:
+                self._waits_for[index_of[key]] = needed
             for other in needed:
-                self._needed_by.setdefault(index_of[other], []).append(index_of[key])
+                self._needed_by.setdefault(other, []).append(index_of[key])
         known = {
             index: seconds
             for index, (key, _) in directories.items()
             if (seconds := last_duration(self.config.rootpath / key)) is not None
         }
         usual = statistics.median(known.values()) if known else 1.0
-        ways: dict[
-            int, float
-        ] = {}  # the seconds from an instance's start to the end of the last that needs it
-        for index in reversed(range(len(collection))):  # they are in the order of what they need
-            after = max((ways[other] for other in self._needed_by.get(index, ())), default=0.0)
-            ways[index] = known.get(index, usual) + after if index in directories else 0.0
-        self._rank = {index: -way for index, way in ways.items()}
-        self._ready = [(self._rank[index], index) for index in self._left if not self._waits_for.get(index)]
+        # The rank: minus the seconds from an instance's start to the end of the last that needs it.
+        self._rank = {index: -known.get(index, usual) for index in directories}
+        for index in map(index_of.__getitem__, reversed(ordered)):
+            self._rank[index] += min(
+                (self._rank[other] for other in self._needed_by.get(index, ())), default=0
+            )
+        self._ready = [(self._rank[index], index) for index in directories if index not in self._waits_for]
         heapq.heapify(self._ready)
+        self._tests.extend(index for index in range(len(self.collection)) if index not in directories)
 
 
 def _run_directories(
@@ -189,26 +204,55 @@ def _run_directories(
 
 
 class StartAtOnce:
-    """In a worker: a test starts although the next one is not known yet."""
+    """In a worker: an instance starts although the next test is not known yet."""
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtestloop(self, session: pytest.Session) -> None:
-        """Change how xdist's own loop takes a test."""
+        """Change how xdist's own loop takes a test, if there are instances."""
+        if not any(_is_instance(item) for item in session.items):
+            return
         for plugin in session.config.pluginmanager.get_plugins():
             if hasattr(plugin, "torun") and hasattr(plugin, "run_one_test"):
-                vars(plugin)["run_one_test"] = lambda worker=plugin: _run_one_test(worker)
+                vars(plugin)["run_one_test"] = functools.partial(_run_one_test, plugin)
+
+
+def _is_instance(item: pytest.Item) -> bool:
+    return isinstance(getattr(item, "instance", None), Instance)
 
 
 def _run_one_test(worker: Any) -> None:
+    """As xdist's, but while the next test is not known, all is kept that the session shares."""
+    session = worker.session
     worker.item_index = worker.nextitem_index
-    items = worker.session.items
-    with worker.torun.lock() as queued:
-        following = queued[0] if queued and isinstance(queued[0], int) else None
+    item = session.items[worker.item_index]
+    following = _peek(worker.torun, 0 if _is_instance(item) else _PATIENCE)
+    nextitem = session if following is None else session.items[following] if type(following) is int else None
     started = time.perf_counter()
-    worker.config.hook.pytest_runtest_protocol(
-        item=items[worker.item_index], nextitem=None if following is None else items[following]
-    )
+    worker.config.hook.pytest_runtest_protocol(item=item, nextitem=nextitem)
     duration = time.perf_counter() - started
     worker.sendevent("runtest_protocol_complete", item_index=worker.item_index, duration=duration)
-    if not (worker.session.shouldfail or worker.session.shouldstop):
+    if not (session.shouldfail or session.shouldstop):
         worker.nextitem_index = worker.torun.get()
+        if nextitem is session and not isinstance(worker.nextitem_index, int):
+            _tear_down(item)
+
+
+def _peek(queue: Any, seconds: float) -> object:
+    """What is next in a worker's queue: an index, the mark of the end, or ``None`` if nothing comes."""
+    deadline = time.monotonic() + seconds
+    while True:
+        with queue.lock() as queued:
+            if queued:
+                return queued[0]
+        if time.monotonic() >= deadline:
+            return None
+        time.sleep(0.002)
+
+
+def _tear_down(item: pytest.Item) -> None:
+    """The session's fixtures were kept, and there is no other test. An error is one of the last test."""
+    stack = item.session._setupstate
+    call = pytest.CallInfo.from_call(lambda: stack.teardown_exact(None), "teardown")
+    if call.excinfo is not None:
+        report = item.ihook.pytest_runtest_makereport(item=item, call=call)
+        item.ihook.pytest_runtest_logreport(report=report)

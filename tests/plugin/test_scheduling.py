@@ -12,19 +12,28 @@ if TYPE_CHECKING:
 
 LOG = "import os, time\nlog = open(config['_project_root'] + '/log.txt', 'a')\n"
 TESTS = """
-import pytest
+import pytest, time
+
+def note(text):
+    with open("fixtures.txt", "a") as file:
+        file.write(text + "\\n")
+
+@pytest.fixture(scope="session")
+def of_session():
+    note("session")
+    yield
+    note("end")
+    raise ValueError("the session's fixture does not end well")
 
 @pytest.fixture(scope="module")
-def shared():
-    with open("fixtures.txt", "a") as file:
-        file.write("up\\n")
+def of_module(of_session):
+    note("module")
     yield
-    with open("fixtures.txt", "a") as file:
-        file.write("down\\n")
+    note("down")
 
-@pytest.mark.parametrize("n", range(6))
-def test_it(shared, n):
-    pass
+@pytest.mark.parametrize("n", range(20))
+def test_it(of_module, n):
+    time.sleep(0.01)
 """
 
 
@@ -47,16 +56,20 @@ def workers_of(project: Project) -> set[int]:
 
 
 def test_a_fan_out_runs_in_parallel_among_ordinary_tests(fan: Project) -> None:
+    fan.flow("first", "import time\ntime.sleep(1.5)\nopen('out.txt', 'w').write('1')")
     fan.write("test_ordinary.py", TESTS)
     result = fan.run_apart("-n", "2", "-v", "instances", "test_ordinary.py")
-    result.assert_outcomes(passed=17)
+    used = (fan.root / "fixtures.txt").read_text().split()
+    result.assert_outcomes(passed=31, errors=used.count("end"))
     assert "scheduling tests via Scheduling" in result.stdout.str()
     records = fan.records()
     first = records["first/first"]["ended"]
     assert all(record["started"] >= first for name, record in records.items() if name.startswith("fan/"))
     assert len(workers_of(fan)) == 2
-    used = (fan.root / "fixtures.txt").read_text().split()
-    assert used.count("up") == used.count("down") <= 4
+    assert (
+        used.count("session") == used.count("end") <= 2
+    )  # once for each worker, although instances came between
+    assert used.count("module") == used.count("down") <= 4
     result = fan.run_apart("-n", "2", "instances")
     result.stdout.fnmatch_lines(["*= 11 up to date in *"])
 
