@@ -131,7 +131,9 @@ class Digests:
                 lines = []
             self._lines = len(lines)
             for line in lines:
-                with contextlib.suppress(ValueError, TypeError):  # cut short, or not ours
+                with contextlib.suppress(
+                    ValueError, TypeError, OverflowError, RecursionError
+                ):  # cut short, or not ours
                     name, stat, moment, result = json.loads(line)
                     self._known[name] = (tuple(stat), int(moment), str(result))
         return self._known

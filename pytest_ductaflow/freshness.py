@@ -136,9 +136,10 @@ def name_of(path: str | os.PathLike[str], root: Path) -> str:
 def _find(text: str, places: Sequence[Path], found: dict[str, str], *, directories: bool) -> None:
     if not text or len(text) > 4096 or "\n" in text or "\0" in text:
         return
+    text = os.path.expanduser(text)
     root = places[0]
     if _WILD.search(text) and ("/" in text or len(places) == 1):
-        for path in glob.iglob(os.path.join(root, text), recursive=True):
+        for path in glob.iglob(os.path.join(glob.escape(str(root)), text), recursive=True):
             if os.path.isfile(path):
                 found.setdefault(name_of(path, root), "")
     for place in places:
@@ -168,8 +169,11 @@ def _texts(value: Any) -> Iterator[str]:
 
 def _files_below(directory: Path) -> Iterator[str]:
     """The files in a directory that are somebody's data: without what ductaflow itself leaves in runs."""
-    for folder, folders, names in os.walk(directory):
-        folders[:] = [name for name in folders if name not in tracing.UNSEEN]
+    seen: set[str] = set()
+    for folder, folders, names in os.walk(directory, followlinks=True):
+        real = os.path.realpath(folder)
+        folders[:] = [] if real in seen else [name for name in folders if name not in tracing.UNSEEN]
+        seen.add(real)
         for name in _not_ours(names):
             path = os.path.join(folder, name)
             if os.path.isfile(path):
@@ -248,9 +252,12 @@ def fingerprint(asked: Asked, made: Record, evidence: Evidence) -> None:
     appended = {name for kind, name, _ in evidence.trace if kind == tracing.APPENDED}
 
     def counts(name: str) -> bool:
-        return name not in modules and name != main and not own.covers(name)
+        return name not in made.code and not own.covers(name)
 
-    inputs = _seen_inputs(evidence.trace, root, written, counts)
+    places = _import_path(asked, evidence.summary["import_path"])
+    made.code = {name: entry for nested in evidence.nested for name, entry in nested["code"].items()}
+    made.code |= _code(asked, evidence.executed, sources, places)
+    inputs = _seen_inputs(evidence.trace, root, written, counts, own.covers)
     for name, state in modules.items():
         if state is not None and _has_changed(root / name, state):
             inputs[name] = CHANGED
@@ -263,15 +270,11 @@ def fingerprint(asked: Asked, made: Record, evidence: Evidence) -> None:
         for name, state in entry["inputs"].items():
             if not own.made(name.rstrip("/*"), state):
                 inputs[name] = _both(inputs.get(name, state), state)
-    for name in _module_files(evidence.summary["unresolved"], asked.import_path, root):
+    for name in _module_files(evidence.summary["unresolved"], places, root):
         if not (root / name).exists():
             inputs.setdefault(name, MISSING)
-    made.code = {name: entry for nested in evidence.nested for name, entry in nested["code"].items()}
-    made.code |= _code(asked, evidence.executed, sources)
     inputs |= {name: APPENDED for name in appended if name not in inputs and not own.covers(name)}
-    made.inputs = {
-        name: state for name, state in sorted(inputs.items()) if name not in made.code or state == CHANGED
-    }
+    made.inputs = dict(sorted(inputs.items()))
     for name in sorted(written - appended):
         state = known.of(name)
         if state and not own.covers(name) and not name.startswith(own.directory):
@@ -339,13 +342,20 @@ def _both(one: str, other: str) -> str:
 
 
 def _seen_inputs(
-    trace: Sequence[tuple[str, str, Any]], root: Path, written: Set[str], counts: Callable[[str], bool]
+    trace: Sequence[tuple[str, str, Any]],
+    root: Path,
+    written: Set[str],
+    counts: Callable[[str], bool],
+    covers: Callable[[str], bool],
 ) -> dict[str, str]:
+    """What the trace tells. A file of code that is read as data counts by its content, too."""
     known = digests.of_project(root)
     inputs: dict[str, str] = {}
     for kind, name, state in trace:
         path = root / name
-        if kind in (tracing.MODULE, tracing.WRITTEN, tracing.APPENDED) or not counts(name):
+        if kind in (tracing.MODULE, tracing.WRITTEN, tracing.APPENDED):
+            continue
+        if covers(name) if kind == tracing.READ else not counts(name):
             continue
         if kind == tracing.LISTED:
             inputs |= {name: MISSING} if state is None else {f"{name}/": _listing(state)}
@@ -411,7 +421,16 @@ def _listing(names: Sequence[str]) -> str:
     return _LISTING + digest_of_text("\n".join(sorted(_not_ours(names))))
 
 
-def _code(asked: Asked, executed: flow.Flow, sources: Sequence[str]) -> dict[str, dict[str, Any]]:
+def _import_path(asked: Asked, more: Iterable[str]) -> list[str]:
+    """Where modules are looked for: as it was to be, and what the run itself added in the project."""
+    return list(
+        dict.fromkeys([*asked.import_path, *(os.path.join(asked.project_root, name) for name in more)])
+    )
+
+
+def _code(
+    asked: Asked, executed: flow.Flow, sources: Sequence[str], places: Sequence[str]
+) -> dict[str, dict[str, Any]]:
     root, known = asked.project_root, digests.of_project(asked.project_root)
     texts = {name: _text_of(root / name) for name in sources}
     docstrings = any(map(meaning.sees_docstrings, (executed.text, *texts.values())))
@@ -431,7 +450,7 @@ def _code(asked: Asked, executed: flow.Flow, sources: Sequence[str]) -> dict[str
     if docstrings:
         for entry in entries.values():
             entry["docstrings"] = True
-    for name in _named_modules([asked.flow, *(root / name for name in sources)], asked.import_path, root):
+    for name in _named_modules([asked.flow, *(root / name for name in sources)], places, root):
         entries.setdefault(name, {"kind": "unused"})
     return entries
 
@@ -505,7 +524,16 @@ def _environment(asked: Asked, files: Sequence[Path], evidence: Evidence) -> dic
         "libraries": {name: versions[name] for name in sorted(versions)},
         "absent": sorted(absent),
         "import_path": [name_of(path, root) for path in asked.import_path],
+        "own_path": _own_path(evidence, asked),
     }
+
+
+def _own_path(evidence: Evidence, asked: Asked) -> list[str]:
+    """What the run, or one nested in it, added to the directories to import from."""
+    nested = (name for entry in evidence.nested for name in entry["environment"].get("own_path", ()))
+    given = {name_of(path, asked.project_root) for path in asked.import_path}
+    found = dict.fromkeys([*evidence.summary["import_path"], *nested])
+    return [name for name in found if name not in given]
 
 
 @functools.cache
@@ -659,7 +687,8 @@ def _code_changes(found: Record, asked: Asked) -> Iterator[str]:
             if meant != entry.get("meaning"):
                 yield f"code: {name}{_cell_of(found, asked, name) if entry.get('kind') == 'flow' else ''}"
     files = [root / name for name, entry in found.code.items() if entry.get("kind") != "unused"]
-    for name in _named_modules(files, asked.import_path, root):
+    places = _import_path(asked, found.environment.get("own_path", ()))
+    for name in _named_modules(files, places, root):
         if name not in found.code:
             yield f"code appeared: {name}"
 
@@ -785,7 +814,7 @@ def accept(asked: Asked, found: Record) -> list[str]:
             else:
                 entry["meaning"] = flow.read(root / name).meaning(docstrings=docstrings)
     files = [root / name for name, entry in found.code.items() if entry["kind"] != "unused"]
-    for name in _named_modules(files, asked.import_path, root):
+    for name in _named_modules(files, _import_path(asked, found.environment.get("own_path", ())), root):
         found.code.setdefault(name, {"kind": "unused"})
     for name, kind in declared(asked, files).items():
         if name not in found.code and not own.covers(name.removesuffix("/**")):

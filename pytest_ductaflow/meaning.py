@@ -21,7 +21,15 @@ _MAGIC_VALUE: Final = re.compile(r"^(\s*[\w.,\s\[\]'\"]+?\s*=)\s*([%!].*)$")
 #: Code that says this looks at docstrings.
 _SEES_DOCSTRINGS: Final = re.compile(r"__doc__|\bgetdoc\b|\bhelp\(|\bdoctest\b")
 _DOCUMENTED: Final = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Module)
-_QUOTED: Final = re.compile("['\"]([^'\"\\s]+)['\"]")
+_QUOTED: Final = re.compile("['\"]([^'\"\\n]+)['\"]")
+_SEPARATOR: Final = re.compile("[\\s'\"(),;<>|&=]+")
+_MARKER: Final = re.compile(r"^# %%.*$", re.MULTILINE)
+#: Magics as jupytext writes them into a ``.py`` file: a line, or a cell of another language.
+_COMMENTED_MAGIC: Final = re.compile(
+    r"^[ \t]*#[ \t]*[!%](?!%).*$|^# %%[^\n]*\blanguage=[^\n]*\n(?:#(?! %%)[^\n]*\n?)*"
+    r"|^# %%(?:bash|sh|sql|script|writefile)\b[^\n]*\n(?:#(?! %%)[^\n]*\n?)*",
+    re.MULTILINE,
+)
 #: Longer texts name no file.
 _LONGEST_NAME: Final = 1024
 
@@ -63,9 +71,8 @@ def of_cells(cells: Iterable[Cell], *, docstrings: bool = False) -> str:
 def of_module(text: str, *, docstrings: bool = False) -> str:
     """Digest of what a module means. A text that is no Python counts as it is."""
     tree = _parse(text)
-    if tree is None:
-        return digest_of_text(text)
-    return digest_of_text("\n".join(_dumped(tree, docstrings=docstrings)))
+    dumped = None if tree is None else _dumped(tree, docstrings=docstrings)
+    return digest_of_text(text if dumped is None else "\n".join(dumped))
 
 
 def statements(cell: Cell, *, docstrings: bool = False) -> list[str]:
@@ -93,19 +100,23 @@ def first_difference(old: Sequence[Cell], new: Sequence[Cell]) -> int | None:
 
 def mentions(text: str) -> Mentions:
     """What a ``.py`` file, flow or module, names."""
-    tree = _parse(text) or _parse(_without_magics(text))
-    if tree is None:
-        return Mentions(texts=tuple(dict.fromkeys(_QUOTED.findall(text))))
     imports: set[str] = set()
     texts: dict[str, None] = {}
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            imports.update(alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
-            imports.add(node.module)
-            imports.update(f"{node.module}.{alias.name}" for alias in node.names if alias.name != "*")
-        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
-            texts |= dict.fromkeys(_names_in(node.value))
+    for part in [text] if _parse(text) is not None else _MARKER.split(text):  # cells, some of them no Python
+        tree = _parse(part) or _parse(_without_magics(part))
+        if tree is None:
+            texts |= dict.fromkeys(_words(part))
+            continue
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Import):
+                imports.update(alias.name for alias in node.names)
+            elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+                imports.add(node.module)
+                imports.update(f"{node.module}.{alias.name}" for alias in node.names if alias.name != "*")
+            elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+                texts |= dict.fromkeys(_names_in(node.value))
+    for magic in _COMMENTED_MAGIC.finditer(text):
+        texts |= dict.fromkeys(_words(magic[0]))
     return Mentions(frozenset(imports), tuple(texts))
 
 
@@ -119,18 +130,28 @@ def mentions_in(path: Path, digest: str) -> Mentions:
 
 
 def _names_in(text: str) -> Iterator[str]:
-    if len(text) <= _LONGEST_NAME and "\n" not in text and ("/" in text or "." in text or "\\" in text):
+    if len(text) <= _LONGEST_NAME and "\n" not in text and _is_name(text):
         yield text
-    if any(character.isspace() for character in text):  # SQL, a command
-        yield from (name for name in _QUOTED.findall(text) if "/" in name or "." in name)
+    if _SEPARATOR.search(text):  # SQL, a command, or a part of one
+        yield from _words(text)
+
+
+def _words(text: str) -> Iterator[str]:
+    """What may be paths in SQL, a command, or code that is no Python."""
+    yield from filter(_is_name, (*_QUOTED.findall(text), *_SEPARATOR.split(text)))
+
+
+def _is_name(text: str) -> bool:
+    return "/" in text or "." in text or "\\" in text
 
 
 def _statements(source: str, docstrings: bool) -> list[str]:
     if not source.lstrip().startswith("%%"):
         tree = _parse(source) or _parse(_without_magics(source))
-        if tree is not None:
-            return _dumped(tree, docstrings=docstrings, is_cell=True)
-    return ["\n".join(line.rstrip() for line in source.strip().splitlines())]
+        dumped = None if tree is None else _dumped(tree, docstrings=docstrings, is_cell=True)
+        if dumped is not None:
+            return dumped
+    return [source.strip("\n")]
 
 
 def _parse(text: str) -> ast.Module | None:
@@ -145,20 +166,24 @@ def _without_magics(source: str) -> str:
     lines = []
     for line in source.splitlines():
         if match := _MAGIC_LINE.match(line):
-            line = f"{match[1]}__magic__({match[2].rstrip()!r})"
+            line = f"{match[1]}__magic__({match[2]!r})"
         elif match := _MAGIC_VALUE.match(line):
-            line = f"{match[1]} __magic__({match[2].rstrip()!r})"
+            line = f"{match[1]} __magic__({match[2]!r})"
         lines.append(line)
     return "\n".join(lines)
 
 
-def _dumped(tree: ast.Module, *, docstrings: bool, is_cell: bool = False) -> list[str]:
+def _dumped(tree: ast.Module, *, docstrings: bool, is_cell: bool = False) -> list[str] | None:
+    """The statements, normalised; ``None`` if they are too deep or too large for that."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Constant):
             node.kind = None
         elif isinstance(node, _DOCUMENTED) and not docstrings and not (is_cell and node is tree):
             _drop_docstring(node)
-    return [ast.dump(statement) for statement in tree.body]
+    try:
+        return [ast.dump(statement) for statement in tree.body]
+    except (RecursionError, ValueError):
+        return None
 
 
 def _drop_docstring(node: ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef | ast.Module) -> None:

@@ -19,6 +19,7 @@ import importlib.util
 import json
 import os
 import pathlib
+import re
 import shlex
 import stat
 import sys
@@ -31,6 +32,10 @@ from typing import Any, Final
 
 from pytest_ductaflow.digests import digest, may_change_unseen, stat_of
 
+#: Between an option or a redirection and its file.
+_GLUED: Final = re.compile("[=<>]+")
+#: Modules of Python that read sources to show them.
+_SHOW_SOURCE: Final = ("tokenize.py", "linecache.py")
 #: Kinds of lines. A module is read by Python itself and counts by its meaning.
 READ: Final = "read"
 WRITTEN: Final = "written"
@@ -67,7 +72,11 @@ class Trace:
 
     def __init__(self, file: str, root: str) -> None:
         self._file = file
-        self._roots = tuple(dict.fromkeys(os.path.join(path, "") for path in (root, os.path.realpath(root))))
+        runs = os.path.join(root, "runs")  # may be a link to another disk
+        places = {root: "", os.path.realpath(root): "", os.path.realpath(runs): "runs/"}
+        self._roots = {os.path.join(path, ""): name for path, name in places.items()}
+        self._root = os.path.join(root, "")
+        self._prefixes = tuple(self._roots)
         self._seen: set[tuple[str, str]] = set()
         self._unresolved: dict[str, None] = {}
         self.lost = False
@@ -76,6 +85,7 @@ class Trace:
             "os.listdir": self._list,
             "os.scandir": self._list,
             "sqlite3.connect": self._connect,
+            "os.rename": self._rename,
             "subprocess.Popen": lambda arguments: self._start(arguments[1], arguments[2]),
             "os.system": lambda arguments: self._start(arguments[0]),
             "os.exec": lambda arguments: self._start(arguments[1]),
@@ -94,18 +104,20 @@ class Trace:
         """What is known at the end only.
 
         :param known: top-level modules that were there before the run.
-        :returns: ``modules``: the project's own files that are loaded; ``libraries``: names of other
+        :returns: ``import_path``: directories of the project that modules were looked for in;
+            ``modules``: the project's own files that are loaded; ``libraries``: names of other
             top-level modules; ``unresolved``: modules that the project's code imported in vain;
             ``lost``: whether something may be missing.
         """
         files = [getattr(module, "__file__", None) for module in list(sys.modules.values())]
         names = [
-            self._below(file) for file in files if isinstance(file, str) and file.startswith(self._roots)
+            self._below(file) for file in files if isinstance(file, str) and file.startswith(self._prefixes)
         ]
         return {
             "modules": [name for name in names if name],
             "libraries": sorted(top_level_modules() - known),
             "unresolved": [name for name in self._unresolved if name not in sys.modules],
+            "import_path": [name for path in sys.path if path and (name := self._below(path))],
             "lost": self.lost,
         }
 
@@ -128,7 +140,10 @@ class Trace:
         name = self._below(path)
         if name is None:
             return
-        if _is_import(sys._getframe(2).f_code.co_filename):
+        reader = sys._getframe(2).f_code.co_filename
+        if reader.endswith(_SHOW_SOURCE) and name.endswith(".py"):
+            return  # to show a line of code in a traceback
+        if _is_import(reader):
             source = _source_of(name, str(path))
             if source is not None:
                 self._say(MODULE, source)
@@ -147,7 +162,7 @@ class Trace:
         if name is not None and (LISTED, name) not in self._seen:
             self._seen.add((LISTED, name))
             try:
-                found: list[str] | None = sorted(os.listdir(path))
+                found: list[str] | None = sorted(os.listdir(self._root + name))
             except OSError:
                 found = None
             self._write(LISTED, name, found)
@@ -159,6 +174,12 @@ class Trace:
         name = self._below(path) if path not in (":memory:", "") else None
         if name is not None:
             self._say(READ, name)
+            self._say(READ, f"{name}-wal")  # what has not been taken into the file yet
+
+    def _rename(self, arguments: Any) -> None:
+        name = self._below(arguments[1])
+        if name is not None:
+            self._say(WRITTEN, name)
 
     def _start(self, command: Any, directory: Any = None) -> None:
         """Files that a command names."""
@@ -174,7 +195,7 @@ class Trace:
         frame: Any = sys._getframe(1)
         while frame is not None and _is_import(frame.f_code.co_filename):
             frame = frame.f_back
-        if frame is not None and frame.f_code.co_filename.startswith(self._roots):
+        if frame is not None and frame.f_code.co_filename.startswith(self._prefixes):
             self._unresolved[name] = None
 
     def _look_for(self, path: Any) -> None:
@@ -201,13 +222,13 @@ class Trace:
             path = os.path.join(os.getcwd(), path)
         if "/." in path or "//" in path or os.sep != "/":
             path = os.path.normpath(path)
-        for root in self._roots:
+        for root, start in self._roots.items():
             if path.startswith(root):
                 if path.startswith(installed()):
                     return None
-                return path[len(root) :].replace(os.sep, "/").rstrip("/") or "."
+                return start + path[len(root) :].replace(os.sep, "/").rstrip("/") or "."
             if f"{path}{os.sep}" == root:
-                return "."
+                return start.rstrip("/") or "."
         return None
 
     def _say(self, kind: str, name: str) -> None:
@@ -218,7 +239,7 @@ class Trace:
         if kind in (WRITTEN, APPENDED):
             self._write(kind, name, None)
             return
-        path = self._roots[0] + name
+        path = self._root + name
         try:
             info = os.stat(path)
         except (OSError, ValueError):
@@ -269,9 +290,12 @@ def _looking(method: Any, look: Callable[[Any], None]) -> Any:
 def _words(text: str) -> list[str]:
     """An argument, and what stands in it if it is a command itself."""
     try:
-        return [text, *(shlex.split(text) if " " in text else ())]
+        words = [text, *(shlex.split(text) if " " in text else ())]
     except ValueError:
-        return [text, *text.split()]
+        words = [text, *text.split()]
+    return [
+        part for word in words for part in (word, *(_GLUED.split(word)[1:] if _GLUED.search(word) else ()))
+    ]
 
 
 @functools.cache

@@ -140,8 +140,18 @@ KINDS: dict[str, Kind] = {
     },
 }  # fmt: skip
 
-#: Kinds that are known not to be seen (documented), or reported: left out unless asked for by name.
-KNOWN: frozenset[str] = frozenset()
+#: Kinds of flows, and names of new modules, that are known not to be seen. Left out unless asked for by name.
+KNOWN: dict[str, str] = {
+    "stat_computed": "Path.stat() of a file that is not there",
+    "access_computed": "os.access()",
+    "lexists_computed": "os.path.lexists()",
+    "spaced": "a namespace package that becomes a regular one",
+    "declared_nested": "`inputs` of a build count for the build only, not for its flows",
+    "shared/core/__init__.py": "a package that shadows a module which is imported relatively",
+    "local_settings/notes.txt": "a directory that becomes a namespace package",
+    "flows/colorsys.py": "a module beside the flows that shadows one that only a build's flow imports",
+    "flows/helpers.py": "the same",
+}
 
 _FLOW = '''# %% [markdown]
 # # A flow, version 0
@@ -257,6 +267,10 @@ class Reach:
     kinds: tuple[str, ...] = ()
 
 
+#: What projects consist of.
+SHAPES = ("chain", "build", "chain and build")
+
+
 # --- a project -----------------------------------------------------------------------------------
 
 
@@ -266,8 +280,11 @@ class World:
     :param root: an empty directory. :param kinds: the kinds of flows to choose from.
     """
 
-    def __init__(self, root: Path, rng: random.Random, kinds: Sequence[str]) -> None:
+    def __init__(
+        self, root: Path, rng: random.Random, kinds: Sequence[str], shape: str | None = None
+    ) -> None:
         self.root, self.rng = root, rng
+        self.with_known = any(kind in KNOWN for kind in kinds)
         self.reach: dict[str, Reach] = {}
         self.past: list[tuple[str, bytes | None]] = []
         self._tick = 0
@@ -276,14 +293,28 @@ class World:
             self.write(name, text)
         (root / "data/link.csv").symlink_to("a.csv")
         _make_base(root / "data/base.db", 1)
-        for generate in (self._chain, self._builds):
-            generate()
+        shape = shape or rng.choice(SHAPES)
+        if shape == "single":
+            config, declared = self._flow("prepare", 1)
+            config["x"] = 1
+            self._instance(
+                "prepare", declared, flow="flows/prepare.py", step="prepare", name="p", config=config
+            )
+        if "chain" in shape:
+            self._chain()
+        if "build" in shape:
+            self._builds()
+        self.past.clear()
 
     # --- generating ---
 
-    def _flow(self, name: str, how_many: int = 2) -> tuple[dict[str, Any], tuple[str, ...]]:
+    def _flow(
+        self, name: str, how_many: int = 2, *, nested: bool = False
+    ) -> tuple[dict[str, Any], tuple[str, ...]]:
         """Write ``flows/<name>.py``; give the config that it needs, and what its instance declares."""
-        names = self.rng.sample(self._kinds, min(how_many, len(self._kinds)))
+        known = [kind for kind in self._kinds if nested and f"{kind}_nested" in KNOWN and not self.with_known]
+        names = [kind for kind in self._kinds if kind not in known]
+        names = self.rng.sample(names, min(how_many, len(names)))
         kinds = [KINDS[kind] for kind in names]
         imports = "\n".join(dict.fromkeys(kind.imports for kind in kinds if kind.imports))
         body = "\n\n# %%\n".join(kind.body for kind in kinds)
@@ -346,7 +377,7 @@ class World:
         declared: tuple[str, ...] = ()
         lines, before = ["found['made'] = []"], ""
         for flow in flows[:number]:
-            own, inputs = self._flow(flow, 1)
+            own, inputs = self._flow(flow, 1, nested=True)
             configs |= own
             declared += inputs
             given = "**{key: value for key, value in config.items() if key != 'inputs'}"
@@ -423,6 +454,11 @@ class World:
         else:
             hit = self._matches(reach, name)
         return hit or any(self.reaches(called, name, edit) for called in reach.calls)
+
+    def calls(self, flow: str) -> list[str]:
+        """The flows that a build runs, and those that they run."""
+        called = self.reach[flow].calls if flow in self.reach else ()
+        return [*called, *(inner for other in called for inner in self.calls(other))]
 
     @staticmethod
     def _matches(reach: Reach, name: str) -> bool:
@@ -541,19 +577,34 @@ def formatting(world: World) -> str | None:
     return name
 
 
+#: Lines before which a cell may begin.
+_SPLIT = r"^(?:found = \{\}|root = .*|K = \d+|from pathlib import Path|found\[\"k\"\].*)$"
+
+
 @edit(4, neutral=True)
 def split(world: World) -> str | None:
     name = _pick(world, "flows/*.py", "builds/*.py")
-    place = r"^(?:found = \{\}|root = .*|K = \d+|from pathlib import Path|found\[\"k\"\].*)$"
-    return name and _replace(world, name, place, lambda m: f"\n# %%\n{m[0]}")
+    return name and _replace(world, name, _SPLIT, lambda m: f"\n# %%\n{m[0]}")
 
 
 @edit(2, neutral=True)
 def join(world: World) -> str | None:
+    """The reverse of a split."""
     name = _pick(world, "flows/*.py", "builds/*.py")
-    return name and _replace(
-        world, name, r"\n# %%\n(?!\s*config|\s*[%!]|lines = )(?<!\{\}\n\n# %%\n)", lambda m: "\n"
-    )
+    if name is None:
+        return None
+    cells = world.text(name).split("\n# %%")
+    places = [
+        index
+        for index in range(1, len(cells))
+        if re.match(rf"\n{_SPLIT}", cells[index], re.M) and cells[index - 1].startswith("\n")
+    ]
+    if not places:
+        return None
+    index = world.rng.choice(places)
+    cells[index - 1 : index + 1] = [cells[index - 1] + cells[index]]
+    world.write(name, "\n# %%".join(cells))
+    return name
 
 
 @edit(4, neutral=True)
@@ -818,7 +869,7 @@ def new_module(world: World) -> str | None:
         "spaces/__init__.py": f"FLAG = K = {world.rng.randrange(10)}\n",
         "spaces.py": f"K = {world.rng.randrange(10)}\nclass tools:\n    TOOL = K\n",
     }
-    name = world.rng.choice(list(choices))
+    name = world.rng.choice([name for name in choices if name not in KNOWN or world.with_known])
     if (world.root / name).exists():
         if name == "spaces/__init__.py" or world.rng.random() < 0.7:
             world.write(name, None)
@@ -876,6 +927,8 @@ def new_key(world: World) -> str | None:
 def scenario(world: World) -> str | None:
     """One more, or one less together with its runs."""
     name = "instances/fit.json"
+    if not (world.root / name).exists():
+        return None
     keys = json.loads(world.text(name))
     scenarios = keys["scenarios"]
     wild = "*" in world.text("instances/report.json")
@@ -915,6 +968,8 @@ def rename_flow(world: World) -> str | None:
 def rename_instance(world: World) -> str | None:
     """A step, and the references to it; the old runs stay, or go, or are renamed with it."""
     name = world.rng.choice(("prepare", "fit"))
+    if not (world.root / "instances/fit.json").exists():
+        return None
     keys = json.loads(world.text(f"instances/{name}.json"))
     old, new = keys["step"], f"{keys['step'].rstrip('2')}2" if keys["step"][-1] != "2" else keys["step"][:-1]
     keys["step"] = new
@@ -939,7 +994,7 @@ def revert(world: World) -> str | None:
         return None
     if content is None and name in _FILES:
         return None
-    if name.startswith("instances/"):
+    if name.startswith("instances/") or (content is None and name.startswith("config/")):
         return None  # would need the references to be reverted as well
     world.write(name, content)
     return name
@@ -1205,13 +1260,17 @@ class Mutation:
     """
 
     def __init__(
-        self, scratch: Path, seed: int, kinds: Sequence[str] | None = None, edits: Iterable[str] | None = None
+        self,
+        scratch: Path,
+        seed: int,
+        kinds: Sequence[str] | None = None,
+        edits: Iterable[str] | None = None,
+        shape: str | None = None,
     ) -> None:
         self.seed, self.scratch, self.rng = seed, scratch, random.Random(seed)
         self.tally = Tally()
-        self.world = World(
-            _made(scratch / "project-0"), self.rng, kinds or [kind for kind in KINDS if kind not in KNOWN]
-        )
+        kinds = kinds or [kind for kind in KINDS if kind not in KNOWN]
+        self.world = World(_made(scratch / "project-0"), self.rng, kinds, shape)
         self._edits = list(edits or EDITS)
         self._memo: dict[str, dict[str, Result]] = {}
         self._pending: dict[str, set[str]] = {}  # run directory to the edits that reach it since it last ran
@@ -1261,33 +1320,38 @@ class Mutation:
         self._now.append(f"{name} {said}")
         self.tally.edits[name] += 1
         now = tree(self.world.root)
-        marked = sum(map(len, self._pending.values()))
         changed = [path for path in {*files, *now} if files.get(path) != now.get(path)]
         changed += [path for path in _spoilt if path.startswith("made/")]
-        after = self._plain()
-        for key, (flow, *rest) in after.items():
-            if instances.get(key) != (flow, *rest):
-                self._mark(key, name)
-            for path in changed:
-                named = name not in NEUTRAL and path in json.dumps(rest)
-                if named or self.world.reaches(flow, path, name):
-                    self._mark(key, name)
-            if any(path.startswith("made/") for path in _spoilt):
-                self._mark(key, name)  # whose it is does not matter here
-            for nested, run in self._nested_of(key):
-                if any(self.world.reaches(run, path, name) for path in changed) or (
-                    name not in NEUTRAL and any(path in json.dumps(rest) for path in changed)
-                ):
-                    self._mark(nested, name)
-                if instances.get(key) != (flow, *rest) or any(
-                    path.startswith(("builds/", "made/")) and name not in NEUTRAL for path in changed
-                ):
-                    self._mark(nested, name)
-        same = name in NEUTRAL and marked == sum(map(len, self._pending.values()))
-        if same and _key(files) in self._memo:  # what a forced run gives cannot be another
-            self._memo[_key(now)] = self._memo[_key(files)]
-        for key in _spoilt:
+        reached = self._reached(name, changed, instances)
+        for key in (*reached, *_spoilt):
             self._mark(key, name)
+        if name in NEUTRAL and not reached and _key(files) in self._memo:  # a forced run gives nothing else
+            self._memo[_key(now)] = self._memo[_key(files)]
+
+    def _reached(self, name: str, changed: Sequence[str], before: dict[str, tuple[Any, ...]]) -> set[str]:
+        """The run directories, nested ones too, that an edit of these files gives a reason to run."""
+        found: set[str] = set()
+        real = name not in NEUTRAL
+        outside = any(path.startswith("made/") for path in changed)  # whose it is does not matter here
+        for key, (flow, *rest) in self._plain().items():
+            other = before.get(key) != (flow, *rest) or outside
+            config = json.loads(rest[0])
+            if (
+                other
+                or any(self.world.reaches(flow, path, name) for path in changed)
+                or (real and any(_names_it(config, path) for path in changed))
+            ):
+                found.add(key)
+            other = other or (real and any(path.startswith("builds/") for path in changed))
+            for nested, run, config in self._nested_of(key):
+                if (
+                    other
+                    or run not in self.world.reach  # renamed
+                    or any(self.world.reaches(run, path, name) for path in changed)
+                    or (real and any(_names_it(config, path) for path in changed))
+                ):
+                    found.add(nested)
+        return found
 
     def _mark(self, key: str, name: str) -> None:
         self._pending.setdefault(key, set()).add(name)
@@ -1303,15 +1367,12 @@ class Mutation:
             found[key] = (i.flow, config, list(i.inputs), sorted(i.references), sorted(needs.get(key, ())))
         return found
 
-    def _nested_of(self, key: str) -> list[tuple[str, str]]:
-        """The nested runs of an instance as they were last seen: run directory and flow."""
-        found = []
+    def _nested_of(self, key: str) -> Iterator[tuple[str, str, dict[str, Any]]]:
+        """The nested runs of an instance as they were last: run directory, flow and config, if that is there."""
         for name, _ in nested_runs(self._last.get(key, ("", (), {}, {}))):
             with contextlib.suppress(RecordError):
-                flow = read_record(self.world.root / key / name).flow
-                if flow in self.world.reach:
-                    found.append((f"{key}/{name}", flow))
-        return found
+                made = read_record(self.world.root / key / name)
+                yield f"{key}/{name}", made.flow, made.config
 
     def _selected(self) -> frozenset[str] | None:
         """Mostly all; sometimes some, with all that they need."""
@@ -1407,7 +1468,8 @@ class Mutation:
                     or changed
                 )
                 if not allowed:
-                    self._find("needless (nested)", path, f"build ran because {done.executed[key]}")
+                    why = _why_stale(self.scratch / "before", path, self.world.root)
+                    self._find("needless (nested)", path, f"{why}; its build ran: {done.executed[key]}")
             changed = changed or inner != earlier.get(name)
             self._pending.pop(path, None)
 
@@ -1415,9 +1477,36 @@ class Mutation:
         flow = ""
         with contextlib.suppress(RecordError):
             flow = read_record(self.world.root / where).flow
-        kinds = self.world.reach[flow].kinds if flow in self.world.reach else ()
+        files = [flow, *self.world.calls(flow)]
+        kinds = [kind for file in files if file in self.world.reach for kind in self.world.reach[file].kinds]
         where = f"{where} ({flow}: {', '.join(kinds)})"
         self.tally.findings.append(Finding(what, self.seed, self._step, list(self._now), where, details))
+
+
+def _names_it(config: Any, path: str) -> bool:
+    """Whether a config names a file, or a directory that holds it."""
+    if isinstance(config, dict):
+        return any(_names_it(value, path) for key, value in config.items() if key != "_project_root")
+    if isinstance(config, list):
+        return any(_names_it(value, path) for value in config)
+    return isinstance(config, str) and bool(config) and (path == config or path.startswith(f"{config}/"))
+
+
+def _why_stale(root: Path, name: str, was: Path) -> list[str]:
+    """Why a nested run was not up to date in this project, a copy of one that was elsewhere."""
+    made = read_record(root / name)
+    config = json.loads(json.dumps(made.config).replace(str(was), str(root)))
+    config.pop("_project_root")
+    request = execution.Request(
+        made.kind,
+        root / made.flow,
+        made.instance,
+        root / name,
+        config=config,
+        project_root=root,
+        python_path=tuple(str(root / path) for path in made.environment.get("import_path", ())),
+    )
+    return execution.up_to_date(request)[1]
 
 
 def _key(files: dict[str, bytes]) -> str:
@@ -1433,18 +1522,19 @@ def _made(path: Path) -> Path:
 
 
 def _difference(result: Result, expected: Result, place: str = "") -> str:
-    for index, part in enumerate(("status", "warnings")):
-        if result[index] != expected[index]:
-            return f"{place}{part}: {result[index]!r}, forced {expected[index]!r}"
-    for name in {**result[2], **expected[2]}:
-        if result[2].get(name) != expected[2].get(name):
-            return f"{place}{name}: {result[2].get(name)}, forced {expected[2].get(name)}"
+    """The first difference, that of a nested run before what follows from it."""
     for name in {**result[3], **expected[3]}:
         inner, other = result[3].get(name), expected[3].get(name)
         if inner is None or other is None:
             return f"{place}{name}: {inner}, forced {other}"
         if inner != other:
             return _difference(inner, other, f"{place}{name}: ")
+    for index, part in enumerate(("status", "warnings")):
+        if result[index] != expected[index]:
+            return f"{place}{part}: {result[index]!r}, forced {expected[index]!r}"
+    for name in {**result[2], **expected[2]}:
+        if result[2].get(name) != expected[2].get(name):
+            return f"{place}{name}: {result[2].get(name)}, forced {expected[2].get(name)}"
     return "?"
 
 
@@ -1465,6 +1555,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--length", type=int, default=50, help="steps with one project")
     parser.add_argument("--kinds", nargs="*", help="kinds of flows", choices=list(KINDS))
     parser.add_argument("--edits", nargs="*", help="kinds of edits", choices=list(EDITS))
+    parser.add_argument("--shape", choices=["single", *SHAPES], help="of projects; by default each at random")
     parser.add_argument("--keep", type=Path, help="directory for projects with findings")
     options = parser.parse_args(arguments)
     total, seed, started = Tally(), options.seed, time.monotonic()
@@ -1472,7 +1563,7 @@ def main(arguments: Sequence[str]) -> int:
     while total.steps < options.steps:
         with tempfile.TemporaryDirectory(prefix="mutations-") as place:
             length = min(options.length, options.steps - total.steps)
-            mutation = Mutation(Path(place), seed, options.kinds, options.edits)
+            mutation = Mutation(Path(place), seed, options.kinds, options.edits, options.shape)
             tally = mutation.run(length)
             for finding in tally.findings:
                 print(finding, flush=True)
