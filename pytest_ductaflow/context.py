@@ -30,6 +30,8 @@ class Context:
     :param cells: the code cells in order of execution: ``source``, and ``line`` in the flow's file.
     :param warm_process: address of the warm process, if the run is a fork of it.
     :param measuring: what coverage is to measure here.
+    :param trace: the file in which the process traces what it reads.
+    :param reuse: whether nested runs that are up to date may be taken instead of executed.
     """
 
     project_root: str
@@ -44,6 +46,8 @@ class Context:
     cells: tuple[dict[str, Any], ...] = ()
     warm_process: str | None = None
     measuring: dict[str, Any] | None = None
+    trace: str | None = None
+    reuse: bool = False
 
     def save(self, path: Path) -> None:
         """Write the context file."""

@@ -17,14 +17,15 @@ import socket
 import sys
 import time
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
-from pytest_ductaflow import context, engines, record, strict_json
+from pytest_ductaflow import context, digests, engines, freshness, record, strict_json
 from pytest_ductaflow.capture import OutputReader
-from pytest_ductaflow.errors import FlowError, RecordError, RunFailed, describe_error
+from pytest_ductaflow.engines import tracing
+from pytest_ductaflow.errors import ConfigError, FlowError, RecordError, RunBusy, RunFailed, describe_error
 from pytest_ductaflow.flow import read as read_flow
 from pytest_ductaflow.notebook_html import convert_notebook_to_html
 from pytest_ductaflow.record import Record, RunDirectory
@@ -56,6 +57,8 @@ class Request:
     :param timeout: seconds for the whole run, ``None`` for no limit.
     :param inputs: files whose digests the record keeps: glob patterns and paths below the project root.
     :param python_path: directories to import from, besides the project root and the flow's own.
+    :param reuse: whether nested runs that are up to date may be taken instead of executed.
+    :param earlier: what earlier flows of the same build wrote: name to digest.
     """
 
     kind: str
@@ -72,6 +75,14 @@ class Request:
     scenario: dict[str, Any] = field(default_factory=dict)
     python_path: tuple[str, ...] = ()
     export_html: bool = False
+    reuse: bool = False
+    earlier: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def import_path(self) -> tuple[str, ...]:
+        """What a flow can import from: the project root, pytest's ``pythonpath``, what stands beside it."""
+        paths = (str(self.project_root), *self.python_path, str(self.flow.parent))
+        return tuple(dict.fromkeys(paths))
 
 
 def execute(
@@ -104,7 +115,7 @@ def execute(
             raise
         run.record.cells = _cells(outcome)
         remarks = [outcome.remark] if outcome.remark else []
-        run.end(_error(run, outcome, stopped), reader, outcome.events, remarks)
+        run.end(_error(run, outcome, stopped), reader, outcome.events, remarks, trace=outcome.trace)
     return run.record
 
 
@@ -136,6 +147,7 @@ def refuse(request: Request, reason: str) -> Record:
     return run.record
 
 
+@tracing.unseen()
 def run_notebook(
     notebook_file: str | os.PathLike[str],
     notebooks_dir: str | os.PathLike[str] | None = None,
@@ -146,11 +158,12 @@ def run_notebook(
     timeout: float | None = None,
     export_html: bool = False,
     no_execute: bool = False,
+    reuse: bool = True,
 ) -> Path:
     """Execute a flow or build with a config, in a directory of its own.
 
     Its output appears on the console and in ``<flow>_execution_output.txt``. Inside a build each line
-    is prefixed with the flow's name.
+    is prefixed with the flow's name; and if pytest runs the build, a run that is up to date is taken.
 
     :param notebook_file: the ``.py`` file; a relative path is looked up in ``notebooks_dir``, in the
         working directory, then below the project root.
@@ -161,6 +174,7 @@ def run_notebook(
     :param timeout: seconds for the whole run.
     :param export_html: also write ``<flow>.html``.
     :param no_execute: prepare the directory and execute nothing.
+    :param reuse: ``False`` executes in any case.
     :returns: path of the executed notebook.
     :raises RunFailed: if the run is red. :raises FlowError: if there is no such flow.
     """
@@ -183,17 +197,73 @@ def run_notebook(
     )
     if around:
         request = replace(
-            request, session=around.session, engine=around.engine, python_path=around.python_path
+            request,
+            session=around.session,
+            engine=around.engine,
+            python_path=around.python_path,
+            reuse=around.reuse,
+            earlier=_written_earlier(around),
         )
     if no_execute:
         prepared = prepare(request)
         print(f"🔍 Prepared, not executed: {prepared.path}")
         return prepared.notebook
+    if request.reuse and reuse and (kept := _reuse(request)) is not None:
+        return kept
     result = execute(request, echo=_Echo(flow.stem if around else None))
     names = RunDirectory(directory.resolve(), flow.stem)
     if result.light.is_red:
         raise RunFailed(str(names.path), result.error or {})
     return names.notebook
+
+
+def up_to_date(request: Request) -> tuple[Record | None, list[str]]:
+    """The record of the last run if that is up to date, else the reasons why it is not."""
+    found, reason = freshness.read_finished(request.directory)
+    if found is None:
+        return None, [reason]
+    reasons = freshness.why_stale(request, found, request.earlier)
+    return (None, reasons) if reasons else (found, [])
+
+
+def accept(request: Request) -> Record:
+    """Declare the last run up to date as it is.
+
+    :raises RecordError: if there is none that finished, or something about it cannot be accepted.
+    """
+    if not request.directory.exists():
+        raise RecordError("cannot be accepted: never run")
+    with record.lock(request.directory):
+        found, reason = freshness.read_finished(request.directory)
+        if found is None:
+            raise RecordError(f"cannot be accepted: {reason}")
+        before = len(found.accepted)
+        if left := freshness.accept(request, found):
+            raise RecordError(f"cannot be accepted: {'; '.join(left)}")
+        if len(found.accepted) > before:
+            record.write_record(request.directory, found)
+    return found
+
+
+def _written_earlier(around: context.Context) -> dict[str, str]:
+    """What the flows wrote that ended before in this build: name to digest."""
+    ended = (event for event in context.read_events(Path(around.events)) if event["event"] == "ended")
+    return {name: state for event in ended for name, state in event["made_of"]["outputs"].items()}
+
+
+def _reuse(request: Request) -> Path | None:
+    """The notebook of the last run if that is up to date; the run around is told as if it had just run."""
+    try:
+        run = Run(request)
+        with record.lock(run.directory.path):
+            found, _ = up_to_date(replace(request, directory=run.directory.path))
+            if found is None:
+                return None
+            run.take(found)
+    except (RunBusy, RecordError, FlowError, ConfigError):  # executing it says what is wrong
+        return None
+    print(f"♻️ {request.flow.stem}: up to date, not executed again")
+    return run.directory.notebook
 
 
 def run_step_flow(
@@ -202,28 +272,26 @@ def run_step_flow(
     instance_name: str,
     config: dict[str, Any] | None = None,
     suffix: str = "",
+    *,
+    reuse: bool = True,
 ) -> Path:
     """Execute a flow in ``runs/<step_name>/<instance_name><suffix>/`` below the working directory.
 
+    :param reuse: as for :func:`run_notebook`.
     :returns: path of the executed notebook. :raises RunFailed: if the run is red.
     """
     stem, instance = Path(notebook_file).stem, f"{instance_name}{suffix}"
     print(f"🚀 Starting {stem} | Instance: {instance}")
     started = time.monotonic()
     try:
-        notebook = run_notebook(notebook_file, config=config, execution_dir=Path("runs", step_name, instance))
+        directory = Path("runs", step_name, instance)
+        notebook = run_notebook(notebook_file, config=config, execution_dir=directory, reuse=reuse)
     except Exception as error:
         reason = describe_error(error.error) if isinstance(error, RunFailed) else str(error)
         print(f"❌ Failed {stem} | Instance: {instance} | Error: {reason}")
         raise
     print(f"✅ Completed {stem} | Instance: {instance} | Time: {time.monotonic() - started:.1f}s")
     return notebook
-
-
-def _python_path(request: Request) -> tuple[str, ...]:
-    """What a flow can import from: the project root, pytest's ``pythonpath``, what stands beside it."""
-    paths = (str(request.project_root), *request.python_path, str(request.flow.parent))
-    return tuple(dict.fromkeys(paths))
 
 
 # --- the steps of a run --------------------------------------------------------------------------
@@ -242,6 +310,7 @@ class Run:
         self.directory = RunDirectory(record.make_directory(request.directory), request.flow.stem)
         self.config = {**request.config, "_project_root": str(request.project_root)}
         self._before: dict[str, tuple[int, int]] = {}
+        self._inputs: freshness.Snapshot | None = None
         self._started = 0.0
         self.record: Record
 
@@ -263,6 +332,7 @@ class Run:
         if not script:
             record.create_output(names.output)
         self._before = record.files_in(names)
+        self._inputs = freshness.Snapshot(self.request, self.request.earlier)
         self.write_files(injected=script)
         self.record = self._new_record()
         record.write_record(names.path, self.record, durable=False)
@@ -274,6 +344,15 @@ class Run:
         around = context.current()
         if around is not None and Path(around.run_directory) != self.directory.path:
             around.report(event, directory=str(self.directory.path), **details)
+
+    def take(self, found: Record) -> None:
+        """Let the last run stand for this one."""
+        self.record = found
+        names = self.directory
+        if self.request.export_html and not names.html.exists():
+            convert_notebook_to_html(names.notebook, names.html)
+        self._tell("run")
+        self._tell_ended(found)
 
     def remove_outputs(self) -> None:
         """Delete what the last run of this flow wrote here.
@@ -293,8 +372,12 @@ class Run:
         remarks: Sequence[str] = (),
         *,
         interrupted: bool = False,
+        trace: Sequence[tuple[str, str, Any]] | None = None,
     ) -> None:
-        """Judge the evidence and write the final record."""
+        """Judge the evidence and write the final record.
+
+        :param trace: what the run read and wrote; without it nobody will take the run for up to date.
+        """
         names, final = self.directory, self.record
         final.error = _top_error(error) if error else None
         if reader is not None:
@@ -310,11 +393,22 @@ class Run:
         ended = [str(event["status"]) for event in events if event["event"] == "ended"]
         final.status = (Status.INTERRUPTED if interrupted else _status(final, names.path, ended)).value
         written = {name for name, info in record.files_in(names).items() if self._before.get(name) != info}
-        final.outputs = {name: record.digest(names.path / name) for name in sorted(written)}
+        known = digests.of_project(self.request.project_root)
+        final.outputs = {name: state for name in sorted(written) if (state := known.of(names.path / name))}
         final.ended = record.now()
         final.duration = round(time.monotonic() - self._started, 3)
+        summary = next((event for event in events if event["event"] == "traced"), None)
+        if trace is not None and summary is not None and not summary["lost"] and not final.light.is_red:
+            assert self._inputs is not None
+            nested = [event["made_of"] for event in events if event["event"] == "ended"]
+            evidence = freshness.Evidence(self._inputs, self.flow, trace, summary, nested)
+            freshness.fingerprint(self.request, final, evidence)
         record.write_record(names.path, final)
-        self._tell("ended", status=final.status)
+        self._tell_ended(final)
+
+    def _tell_ended(self, final: Record) -> None:
+        made_of = freshness.as_nested(final, self.directory.path, self.request.project_root)
+        self._tell("ended", status=final.status, made_of=made_of)
 
     def refuse(self, error: dict[str, Any]) -> None:
         """Write a red record and nothing else: what earlier runs wrote may be the last good results.
@@ -363,8 +457,6 @@ class Run:
             engine=engines.for_kernel(request.engine, self.flow.kernel),
             host=socket.gethostname(),
             pid=os.getpid(),
-            inputs=_digests(request),
-            code={relative(request.flow, request.project_root): record.digest(request.flow)},
             config=self.config,
             scenario=request.scenario,
             environment={"python": platform.python_version(), "platform": sys.platform},
@@ -388,7 +480,8 @@ def _watch(
             output=run.directory.output,
             config=run.config,
             project_root=request.project_root,
-            python_path=_python_path(request),
+            python_path=request.import_path,
+            reuse=request.reuse,
             session=request.session,
             engine=request.engine,
             cell_started=reader.cell_started,
@@ -460,34 +553,10 @@ def _status(current: Record, directory: Path, ended: Sequence[str]) -> Status:
     """:param ended: the status of every nested run; a retry leaves only the record of the last one."""
     if current.error is not None:
         return Status.ERROR
-    lights = [child.light for _, child in child_records(current, directory)]
+    lights = [child.light for _, child in record.child_records(current, directory)]
     if current.warnings or any(status != Status.SUCCESS for status in [*lights, *ended]):
         return Status.WARNING
     return Status.SUCCESS
-
-
-def child_records(parent: Record, directory: Path) -> Iterator[tuple[Path, Record]]:
-    """The records of a run's nested runs, in order; a missing or damaged one counts as red."""
-    for name in parent.runs:
-        path = Path(os.path.normpath(directory / name))
-        try:
-            yield path, record.read_record(path)
-        except RecordError as problem:
-            error = {"type": "RecordError", "message": str(problem)}
-            yield path, Record("flow", "", path.name, Status.ERROR.value, "", error=error)
-
-
-def _digests(request: Request) -> dict[str, str]:
-    found: dict[str, str] = {}
-    for pattern in request.inputs:
-        if not any(character in pattern for character in "*?["):
-            paths = [request.project_root / pattern]
-        else:
-            paths = sorted(request.project_root.glob(pattern))
-        for path in paths:
-            if path.is_file():
-                found[relative(path, request.project_root)] = record.digest(path)
-    return found
 
 
 def _find_flow(name: Path, notebooks_dir: str | os.PathLike[str] | None, root: Path) -> Path:

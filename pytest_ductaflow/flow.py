@@ -7,12 +7,15 @@
 from __future__ import annotations
 
 import functools
+import io
 import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from pytest_ductaflow import meaning
+from pytest_ductaflow.digests import digest_of_bytes, digest_of_text
 from pytest_ductaflow.errors import FlowError
 
 if TYPE_CHECKING:
@@ -34,6 +37,7 @@ class Flow:
     :param path: absolute path of the ``.py`` file.
     :param notebook: jupytext's reading of it, outputs empty. Shared: copy it before you change it.
     :param serialized: the same as the text of an ``.ipynb`` file.
+    :param text: the file's. :param digest: that of the file's bytes.
     :param lines: for each cell of the notebook the 1-based line of its first source line, or
         ``None`` where the cell has no source in the file.
     :param kernel: name of the kernel that the header asks for.
@@ -42,8 +46,25 @@ class Flow:
     path: Path
     notebook: NotebookNode
     serialized: str
+    text: str
+    digest: str
     lines: tuple[int | None, ...]
     kernel: str
+
+    @functools.cached_property
+    def cells(self) -> tuple[meaning.Cell, ...]:
+        """The cells that run, as code."""
+        return _code_of(self.notebook.cells)
+
+    def meaning(self, *, docstrings: bool = False) -> str:
+        """Digest of what the flow does. ``docstrings``: whether they count."""
+        meant = meaning.of_cells(self.cells, docstrings=docstrings)
+        return meant if self.kernel in NATIVE_KERNELS else digest_of_text(f"{self.kernel} {meant}")
+
+    def place_of(self, index: int) -> tuple[int, int | None]:
+        """The number (from 1) among all cells, and the line, of one of :attr:`cells`."""
+        running = [position for position, cell in enumerate(self.notebook.cells) if runs(cell)]
+        return running[index] + 1, self.lines[running[index]]
 
     def line_of_executed(self, index: int) -> int | None:
         """The line of a cell of the executed notebook, which has the injected parameters as one cell more."""
@@ -53,6 +74,34 @@ class Flow:
             return None
         position = index if index <= parameters else index - 1
         return self.lines[position] if position < len(self.lines) else None
+
+
+def runs(cell: NotebookNode) -> bool:
+    """Whether a cell is executed at all."""
+    if cell.cell_type != "code" or not cell.source.strip():
+        return False
+    return "skip-execution" not in cell.metadata.get("tags", [])
+
+
+def executed_cells(notebook: Path) -> tuple[meaning.Cell, ...] | None:
+    """The cells of a flow as they were when it was executed, ``None`` if the notebook is gone or damaged."""
+    import nbformat
+
+    try:
+        cells = nbformat.read(notebook, as_version=4).cells
+        return _code_of(
+            [cell for cell in cells if "injected-parameters" not in cell.metadata.get("tags", [])]
+        )
+    except Exception:  # of many types, all about this file
+        return None
+
+
+def _code_of(cells: list[NotebookNode]) -> tuple[meaning.Cell, ...]:
+    return tuple(
+        meaning.Cell(cell.source, tuple(sorted(meaning.TAGS.intersection(cell.metadata.get("tags", [])))))
+        for cell in cells
+        if runs(cell)
+    )
 
 
 def check(path: Path) -> None:
@@ -75,7 +124,7 @@ def check(path: Path) -> None:
 @functools.cache
 def _problem(path: Path, mtime: int, size: int) -> str | None:
     try:
-        text = path.read_text("utf-8")
+        text = path.read_text("utf-8-sig")
     except OSError as error:
         return f"cannot be read: {error.strerror or error}"
     except UnicodeDecodeError:
@@ -105,14 +154,15 @@ def read(path: Path) -> Flow:
         check(path)
     except FlowError as error:
         raise FlowError(f"{path}: {error}") from None
-    return _parse(path, path.read_text("utf-8"))
+    return _parse(path, path.read_bytes())
 
 
 @functools.lru_cache(maxsize=100)  # the same few flows run for hundreds of scenarios
-def _parse(path: Path, text: str) -> Flow:
+def _parse(path: Path, data: bytes) -> Flow:
     import jupytext  # slow to import, like all of Jupyter, and collection does not need it
     import nbformat
 
+    text = io.TextIOWrapper(io.BytesIO(data), "utf-8-sig").read()  # any line ends
     try:
         notebook = jupytext.reads(text, fmt="py:percent")
     except Exception as error:  # of many types, all about this text
@@ -123,7 +173,15 @@ def _parse(path: Path, text: str) -> Flow:
     spec.setdefault("display_name", "Python 3 (ipykernel)" if spec["name"] == "python3" else spec["name"])
     spec.setdefault("language", "python")
     lines = _cell_lines(notebook.cells, text.split("\n"))
-    return Flow(path, notebook, nbformat.writes(notebook), lines, str(spec["name"]))
+    return Flow(
+        path=path,
+        notebook=notebook,
+        serialized=nbformat.writes(notebook),
+        text=text,
+        digest=digest_of_bytes(data),
+        lines=lines,
+        kernel=str(spec["name"]),
+    )
 
 
 def _has_parameters_cell(text: str) -> bool:

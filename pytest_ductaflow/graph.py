@@ -22,14 +22,30 @@ def needs(references: Mapping[str, Iterable[str]]) -> dict[str, list[str]]:
     for node, wanted in references.items():
         found: dict[str, None] = {}
         for reference in wanted:
-            target = "/".join(reference.split("/")[:3])
-            if any(character in target for character in "*?["):
+            target = target_of(reference)
+            if is_wild(target):
                 found |= dict.fromkeys(n for n in references if n != node and fnmatchcase(n, target))
             elif target in references:
                 found[target] = None
         if found:
             edges[node] = list(found)
     return edges
+
+
+def target_of(reference: str) -> str:
+    """The run directory, perhaps with wildcards, that a reference points into."""
+    return "/".join(reference.split("/")[:3])
+
+
+def is_wild(target: str) -> bool:
+    """Whether it has wildcards."""
+    return any(character in target for character in "*?[")
+
+
+def leads_to(reference: str, node: str) -> bool:
+    """Whether a reference points into a run directory."""
+    target = target_of(reference)
+    return fnmatchcase(node, target) if is_wild(target) else target == node
 
 
 def order(nodes: Sequence[str], edges: Mapping[str, Sequence[str]]) -> tuple[list[str], list[list[str]]]:

@@ -190,6 +190,8 @@ def write_instances(
 
     if (flow is None) == (build is None):
         raise ConfigError("write_instances: give exactly one of flow and build")
+    if "scenarios" in keys:
+        raise ConfigError("write_instances: the scenarios are the rows of the data frame")
     if unknown := set(keys) - set(_KEYS):
         raise ConfigError(f"write_instances: unknown key {sorted(unknown)[0]!r}")
     if df.empty:
@@ -466,13 +468,14 @@ def _variants(data: dict[str, Any], root: Path) -> Iterable[_Variant]:
     active = data.get("active")
     if active is None:
         return variants
-    chosen = {variant.label or _joined(variant): variant for variant in variants}
+    labelled = [(variant.label or _joined(variant), variant) for variant in variants]
+    chosen = dict(labelled)
     for index, name in enumerate(active):
         if name not in chosen:
             raise _Problem(("active", index), f"no scenario has the label {name!r}{_near(name, chosen)}")
     if not active:
         raise _Problem(("active",), "the list is empty")
-    return [variant for label, variant in chosen.items() if label in set(active)]
+    return [variant for label, variant in labelled if label in set(active)]
 
 
 def _cross_product(dimensions: dict[str, Any], active: list[str] | None) -> list[_Variant]:

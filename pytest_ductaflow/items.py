@@ -27,7 +27,7 @@ from pytest_ductaflow.errors import (
 from pytest_ductaflow.execution import Request
 from pytest_ductaflow.flow import read as read_flow
 from pytest_ductaflow.instance import Instance, Mark, lines_of, load_instances
-from pytest_ductaflow.record import Record, RunDirectory, lock, read_record
+from pytest_ductaflow.record import Record, RunDirectory, child_records, lock, read_record
 from pytest_ductaflow.report import failure
 from pytest_ductaflow.representation import represent
 from pytest_ductaflow.session import SESSION
@@ -116,8 +116,10 @@ class InstanceItem(pytest.Item):
 
     def setup(self) -> None:
         """Have what this instance needs executed first, and do not go on if it is red."""
-        if self.ductaflow.no_execute:
+        if self.ductaflow.no_execute or self.ductaflow.accept:
             return
+        for problem in self.ductaflow.stale_before(self):
+            self.warn(pytest.PytestWarning(f"ductaflow: {problem}"))
         reason = self._refused()
         if reason is not None:
             pytest.fail(reason, pytrace=False)
@@ -151,10 +153,10 @@ class InstanceItem(pytest.Item):
                 else f"prepared, not executed: {where}"
             )
         again = self.ductaflow.had_turn(self)  # a rerun is a new run
-        record = None if again else self.ductaflow.peek(self)
+        record = self._accept() if self.ductaflow.accept else None if again else self.ductaflow.known(self)
         if record is None:
             record = self._execute(again=again)
-        else:
+        elif record.session == self.ductaflow.identifier:
             self.earlier = record.duration
         self._tell(record)
         lines = self.output_tail(record)
@@ -166,6 +168,13 @@ class InstanceItem(pytest.Item):
         if raised is not None:
             raise raised
 
+    def _accept(self) -> Record:
+        try:
+            return execution.accept(self.request())
+        except (RecordError, RunBusy) as error:
+            problem = str(error)
+        pytest.fail(f"{self.nodeid} {problem}", pytrace=False)
+
     def _tell(self, record: Record) -> None:
         """Properties of the report: for JUnit, and for whoever shows results."""
         properties = {
@@ -174,6 +183,10 @@ class InstanceItem(pytest.Item):
             "flow": record.flow,
             "warnings": len(list(_warnings_of(record, self.run_directory, self.ductaflow.root))),
         }
+        if record.session != self.ductaflow.identifier:
+            properties["up_to_date"] = True
+        if record.accepted:
+            properties["accepted"] = record.accepted[-1]["time"]
         kept = [(key, value) for key, value in self.user_properties if key not in properties]
         self.user_properties = [*kept, *properties.items()]
 
@@ -183,7 +196,7 @@ class InstanceItem(pytest.Item):
             return None
         found = self.ductaflow.peek(self)
         if found is None and self._refused() is None:
-            return self._execute(again=False)
+            return self.ductaflow.known(self) or self._execute(again=False)
         return found or self.ductaflow.peek(self)
 
     def _not_to_be_run(self) -> bool:
@@ -207,7 +220,7 @@ class InstanceItem(pytest.Item):
     def _execute(self, *, again: bool) -> Record:
         """Execute the instance. Another process of this session may be about to, or have just done so."""
         echo = _show if self.config.getoption("capture", "fd") == "no" else None
-        done = None if again else functools.partial(self.ductaflow.peek, self)
+        done = None if again else functools.partial(self.ductaflow.known, self)
         while True:
             try:
                 record = execution.execute(self.request(), echo=echo, wanted=self.ductaflow.wanted, done=done)
@@ -222,26 +235,7 @@ class InstanceItem(pytest.Item):
 
         :raises RecordError: if the directory leads elsewhere. ``runs`` itself may be a link to another disk.
         """
-        instance, session = self.instance, self.ductaflow
-        if self.run_directory.parent.is_symlink():
-            raise RecordError(
-                f"{self.run_directory.parent} is a symbolic link: an instance writes below runs only"
-            )
-        return Request(
-            kind=instance.kind,
-            flow=session.root / instance.flow,
-            instance=instance.name,
-            directory=self.run_directory,
-            config=instance.config,
-            project_root=session.root,
-            node_id=self.nodeid,
-            session=session.identifier,
-            engine=session.engine,
-            timeout=instance.timeout if instance.timeout is not None else session.timeout,
-            inputs=(*instance.inputs, *instance.references),
-            scenario=instance.scenario,
-            python_path=session.python_path,
-        )
+        return self.ductaflow.request(self.instance, self.nodeid)
 
     def output_tail(self, record: Record) -> list[str]:
         """The last printed lines; of a failed flow inside a build, that flow's."""
@@ -305,7 +299,7 @@ def _warnings_of(record: Record, directory: Path, root: Path) -> Iterator[tuple[
     for warning in record.warnings:
         line = _cell_line(root / record.flow, warning.get("cell"))
         yield str(warning["text"]), f"{record.flow}:{line}" if line else record.flow
-    for path, child in execution.child_records(record, directory):
+    for path, child in child_records(record, directory):
         yield from _warnings_of(child, path, root)
         if child.light.is_red and record.error is None:
             yield f"{describe_error(child.error or {})}", f"caught by {record.flow}"

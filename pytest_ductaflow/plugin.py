@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 _IDENTIFIER: Final = pytest.StashKey[str]()
 _WARM_PROCESS: Final = pytest.StashKey[str]()
+_CHOSE_DIST: Final = pytest.StashKey[bool]()
 _FILES: Final = pytest.StashKey[set[Path]]()
 
 
@@ -37,6 +38,26 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="limit for each instance that has no timeout of its own",
     )
     group.addoption(
+        "--ductaflow-force",
+        action="store_true",
+        help="execute every selected instance, also those that are up to date",
+    )
+    group.addoption(
+        "--ductaflow-explain",
+        action="store_true",
+        help="execute nothing; say for each selected instance whether it would run, and why",
+    )
+    group.addoption(
+        "--ductaflow-accept",
+        action="store_true",
+        help="execute nothing; declare the selected instances up to date as they are",
+    )
+    group.addoption(
+        "--ductaflow-with-needed",
+        action="store_true",
+        help="also select the instances that the selected ones need",
+    )
+    group.addoption(
         "--no-execute",
         action="store_true",
         help="prepare run directories (config, notebook) and execute nothing",
@@ -53,6 +74,20 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         type="args",
         default=[],
     )
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_load_initial_conftests(early_config: pytest.Config, args: list[str]) -> None:
+    """Whether the user chose how xdist distributes, on the command line or in ``addopts``."""
+    chosen = any(argument in ("-d", "--dist") or argument.startswith("--dist=") for argument in args)
+    early_config.stash[_CHOSE_DIST] = chosen
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_cmdline_main(config: pytest.Config) -> None:
+    """What executes nothing needs no workers."""
+    if config.getoption("--ductaflow-explain") and hasattr(config.option, "numprocesses"):
+        config.option.numprocesses, config.option.dist, config.option.tx = 0, "no", []
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -81,13 +116,27 @@ def pytest_configure(config: pytest.Config) -> None:
     for module in config.getini("ductaflow_preload"):
         if not all(part.isidentifier() for part in module.split(".")):
             raise pytest.UsageError(f"ductaflow_preload: {module!r} is no module's name")
+    exclusive = ("--ductaflow-force", "--ductaflow-explain", "--ductaflow-accept", "--no-execute")
+    given = [option for option in exclusive if config.getoption(option)]
+    if len(given) > 1 and given != ["--ductaflow-force", "--ductaflow-explain"]:
+        raise pytest.UsageError(f"{' and '.join(given)} exclude each other")
     worker_input: dict[str, Any] | None = getattr(config, "workerinput", None)
     if worker_input is None:
         config.stash[_IDENTIFIER] = uuid.uuid4().hex
         config.pluginmanager.register(Reporting(config), "ductaflow-reporting")
+        distribution = config.getoption("dist", "no")
+        if distribution != "no" and config.stash.get(_CHOSE_DIST, False) and _instance_files(config):
+            text = (
+                f"--dist={distribution} is respected: an instance may keep a worker waiting for what it needs"
+            )
+            config.issue_config_time_warning(pytest.PytestWarning(f"ductaflow: {text}"), stacklevel=2)
     else:
         config.stash[_IDENTIFIER] = worker_input["ductaflow_session"]
         config.stash[_WARM_PROCESS] = worker_input["ductaflow_warm_process"]
+        if worker_input["ductaflow_schedules"]:
+            from pytest_ductaflow.scheduling import StartAtOnce
+
+            config.pluginmanager.register(StartAtOnce(), "ductaflow-start-at-once")
 
 
 def _check_engine(name: str) -> None:
@@ -107,6 +156,23 @@ def pytest_configure_node(node: Any) -> None:
     from pytest_ductaflow.engines import warm
 
     node.workerinput["ductaflow_warm_process"] = warm.address()
+    node.workerinput["ductaflow_schedules"] = _schedules(node.config)
+
+
+@pytest.hookimpl(optionalhook=True, tryfirst=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Instances are distributed in the order of what they need, unless the user chose otherwise."""
+    if not _schedules(config):
+        return None
+    from pytest_ductaflow.scheduling import Scheduling
+
+    return Scheduling(config, log)
+
+
+def _schedules(config: pytest.Config) -> bool:
+    """Whether we distribute. Who chose another way keeps it; needed instances are waited for anyway."""
+    chosen = config.stash.get(_CHOSE_DIST, False)
+    return config.getoption("dist", "no") == "load" and not chosen and bool(_instance_files(config))
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
@@ -133,9 +199,12 @@ def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> InstanceFi
 def _is_instance_file(path: Path, parent: pytest.Collector) -> bool:
     if parent.session.isinitpath(path):
         return True
-    config = parent.config
+    return path in _instance_files(parent.config)
+
+
+def _instance_files(config: pytest.Config) -> set[Path]:
     if _FILES not in config.stash:
         patterns = config.getini("ductaflow_instances")
         found = (config.rootpath.glob(pattern) for pattern in patterns)
         config.stash[_FILES] = {file for files in found for file in files}
-    return path in config.stash[_FILES]
+    return config.stash[_FILES]

@@ -9,7 +9,7 @@ write or delete.
 from __future__ import annotations
 
 import contextlib
-import hashlib
+import json
 import os
 import re
 import stat
@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from pytest_ductaflow import strict_json
+from pytest_ductaflow.digests import digest
 from pytest_ductaflow.errors import ConfigError, RecordError, RunBusy, describe_error
 from pytest_ductaflow.status import Status, worst
 
@@ -80,7 +81,9 @@ class Record:
 
     Times are ISO 8601 in UTC, durations seconds, ``flow`` and ``inputs`` relative to the project root,
     ``runs`` and ``outputs`` relative to the run directory. ``cells.current`` is the 0-based notebook
-    cell that runs or ran last; ``warnings`` hold 1-based lines of the output file.
+    cell that runs or ran last; ``warnings`` hold 1-based lines of the output file. What ``inputs``,
+    ``outputs``, ``code`` and ``environment`` hold is described in ``freshness``; ``accepted`` is when
+    somebody declared the run up to date, and despite what.
     """
 
     kind: str
@@ -102,10 +105,11 @@ class Record:
     measures: dict[str, Any] = field(default_factory=dict)
     inputs: dict[str, str] = field(default_factory=dict)
     outputs: dict[str, str] = field(default_factory=dict)
-    code: dict[str, str] = field(default_factory=dict)
+    code: dict[str, dict[str, Any]] = field(default_factory=dict)
     config: dict[str, Any] = field(default_factory=dict)
     scenario: dict[str, Any] = field(default_factory=dict)
-    environment: dict[str, str] = field(default_factory=dict)
+    environment: dict[str, Any] = field(default_factory=dict)
+    accepted: list[dict[str, Any]] = field(default_factory=list)
     schema: int = SCHEMA
 
     @property
@@ -200,6 +204,15 @@ def read_record(directory: Path) -> Record:
     return record
 
 
+def last_duration(directory: Path) -> float | None:
+    """The seconds that the last run took, if a record says so. Quick: nothing else is checked."""
+    try:
+        duration = json.loads((directory / RECORD_NAME).read_bytes())["duration"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return float(duration) if isinstance(duration, (int, float)) else None
+
+
 def _check_types(record: Record) -> None:
     """:raises ValueError: for a value that no record of ours has; readers rely on it."""
     texts = ("kind", "flow", "instance", "status", "started")
@@ -212,6 +225,8 @@ def _check_types(record: Record) -> None:
             for name in ("inputs", "outputs")
             for value in getattr(record, name).values()
         )
+        and all(isinstance(entry, dict) for entry in record.code.values())
+        and isinstance(record.accepted, list)
         and isinstance(record.warnings, list)
         and all(isinstance(warning, dict) and "text" in warning for warning in record.warnings)
         and isinstance(record.runs, list)
@@ -255,15 +270,6 @@ def is_locked(directory: Path) -> bool:
         return True
 
 
-def digest(path: Path) -> str:
-    """Content digest of a file, as records hold it."""
-    result = hashlib.blake2b(digest_size=20)
-    with open(path, "rb") as file:
-        while block := file.read(1 << 20):
-            result.update(block)
-    return f"blake2b:{result.hexdigest()}"
-
-
 def files_in(directory: RunDirectory) -> dict[str, tuple[int, int]]:
     """The flow's own files in a run directory: relative POSIX path to (size, mtime in ns).
 
@@ -296,8 +302,20 @@ def remove_outputs(directory: RunDirectory, record: Record) -> None:
     for name, recorded in record.outputs.items():
         path = directory.path / name
         inside = path.parent.resolve().is_relative_to(directory.path) and path.name not in directory.own_files
-        if inside and path.is_file() and not path.is_symlink() and digest(path) == recorded:
+        nested = any(path.is_relative_to(os.path.normpath(directory.path / run)) for run in record.runs)
+        if inside and not nested and path.is_file() and not path.is_symlink() and digest(path) == recorded:
             path.unlink()
+
+
+def child_records(parent: Record, directory: Path) -> Iterator[tuple[Path, Record]]:
+    """The records of a run's nested runs, in order; a missing or damaged one counts as red."""
+    for name in parent.runs:
+        path = Path(os.path.normpath(directory / name))
+        try:
+            yield path, read_record(path)
+        except RecordError as problem:
+            error = {"type": "RecordError", "message": str(problem)}
+            yield path, Record("flow", "", path.name, Status.ERROR.value, "", error=error)
 
 
 def runs_below(root: Path) -> Iterator[tuple[Path, Record | RecordError]]:

@@ -40,6 +40,16 @@ def light_of(report: pytest.TestReport | pytest.CollectReport) -> Status | None:
         return None
 
 
+def executes_nothing(config: pytest.Config) -> bool:
+    """Whether no test is to be run at all."""
+    return bool(config.getoption("collectonly") or config.getoption("--ductaflow-explain"))
+
+
+def is_up_to_date(report: pytest.TestReport) -> bool:
+    """Whether the instance was not executed because its last run is up to date."""
+    return ("up_to_date", True) in report.user_properties
+
+
 class Reporting:
     """Hooks of the controlling process."""
 
@@ -68,6 +78,8 @@ class Reporting:
         light = light_of(report)
         if light is None or report.outcome not in ("passed", "failed"):  # pytest-rerunfailures has "rerun"
             return None
+        if report.passed and is_up_to_date(report):
+            return "up to date", "u", (f"UP-TO-DATE ({light.light})", _WORDS[light][2][1])
         if report.failed and not light.is_red:  # a warning filter made orange an error
             category, letter, word, markup = "failed", "F", f"FAILED ({light.light})", {"red": True}
         else:
@@ -104,7 +116,7 @@ class Reporting:
     def pytest_sessionfinish(self, session: pytest.Session, exitstatus: int) -> None:
         """An instance that vanished (with its worker) is a failure of its own, wherever results are shown."""
         ended = (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED, pytest.ExitCode.NO_TESTS_COLLECTED)
-        stopped = session.shouldstop or session.shouldfail or self._config.getoption("collectonly")
+        stopped = session.shouldstop or session.shouldfail or executes_nothing(self._config)
         lost = [nodeid for nodeid in self._expected if nodeid not in self._reported]
         if exitstatus not in ended or stopped or not lost:
             return
@@ -148,11 +160,13 @@ class Reporting:
 
     def _write_page(self) -> Path:
         from pytest_ductaflow.record import write_atomically  # only a session with runs gets here
-        from pytest_ductaflow.report import generate_status_report
+        from pytest_ductaflow.report import generate_status_report, is_current
 
         runs = self._config.rootpath / "runs"
         page = runs / "conductor_status_report.html"
         runs.mkdir(exist_ok=True)  # all may have been skipped
+        if is_current(page):
+            return page
         write_atomically(page, generate_status_report(model_root=runs).encode())
         return page
 

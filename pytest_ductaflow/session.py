@@ -5,17 +5,19 @@ Registered as a plugin once the first instance file is found, in each process th
 
 from __future__ import annotations
 
+import functools
 import os
-from collections.abc import Generator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from pathlib import Path
 from typing import Any, Final, Protocol
 
 import pytest
 
-from pytest_ductaflow import engines, graph
+from pytest_ductaflow import digests, engines, execution, graph
 from pytest_ductaflow.engines import preload, warm
-from pytest_ductaflow.errors import RecordError
-from pytest_ductaflow.instance import Instance
+from pytest_ductaflow.errors import InstanceError, RecordError
+from pytest_ductaflow.execution import Request
+from pytest_ductaflow.instance import RUNS, Instance, load_instances
 from pytest_ductaflow.record import RECORD_NAME, Record, read_record
 from pytest_ductaflow.status import Status
 
@@ -55,12 +57,16 @@ class Session:
         self.engine: Final[str] = engines.choose(config.getoption("--ductaflow-engine"))[0]
         self.timeout: Final = None if timeout is None else float(timeout)
         self.no_execute: Final[bool] = config.getoption("--no-execute")
+        self.accept: Final[bool] = config.getoption("--ductaflow-accept")
+        self.explain: Final[bool] = config.getoption("--ductaflow-explain")
+        self.force: Final[bool] = config.getoption("--ductaflow-force")
         self.python_path: Final = tuple(str(path) for path in config.getini("pythonpath"))
         #: Instance files with a collection error; they do not keep the others from running.
         self.bad_files = 0
         self._parallel = hasattr(config, "workerinput")
         self._parent = os.getppid()
         self._items: dict[str, Item] = {}
+        self._collected: dict[str, Item] = {}
         self._needs: dict[str, list[str]] = {}
         self._records: dict[str, Record] = {}
         self._had_turn: set[str] = set()
@@ -68,13 +74,15 @@ class Session:
         self._refused: set[str] = set()
         if warm_process is not None:
             warm.use(warm_process)
-        if self._forks:
-            warm.current().ensure()  # it imports while we collect
+        self._warm = warm.current() if self._forks else None
+        if self._warm is not None:
+            self._warm.ensure()  # it imports while we collect
 
     @property
     def _forks(self) -> bool:
         collects_only: bool = self._config.getoption("collectonly")
-        return self.engine == "fork" and not collects_only and not self.no_execute
+        executes = not (collects_only or self.no_execute or self.accept or self.explain)
+        return self.engine == "fork" and executes
 
     def wanted(self) -> bool:
         """Whether to go on: not in an xdist worker whose controller is gone."""
@@ -90,9 +98,8 @@ class Session:
         A directory without a record may have been filled by hand; a missing file the flow itself notices.
         """
         for reference in item.instance.references:
-            target = "/".join(reference.split("/")[:3])
-            wild = any(character in target for character in "*?[")
-            paths = sorted(self.root.glob(target)) if wild else [self.root / target]
+            target = graph.target_of(reference)
+            paths = sorted(self.root.glob(target)) if graph.is_wild(target) else [self.root / target]
             for path in paths:
                 key = path.relative_to(self.root).as_posix()
                 own = key == item.instance.run_directory
@@ -123,6 +130,80 @@ class Session:
                 self._records[key] = found
         return self._records.get(key)
 
+    def known(self, item: Item) -> Record | None:
+        """The record that stands for the item: of this session, or of the last run if that is up to date."""
+        found = self.peek(item)
+        if found is None and not self.force:
+            found, _ = execution.up_to_date(self.request(item.instance, item.nodeid))
+            if found is not None:
+                self.keep(item, found)
+        return found
+
+    def request(self, instance: Instance, node_id: str) -> Request:
+        """What to execute for an instance.
+
+        :raises RecordError: if the directory leads elsewhere. ``runs`` itself may be a link to another disk.
+        """
+        directory = self.root / instance.run_directory
+        if directory.parent.is_symlink():
+            raise RecordError(f"{directory.parent} is a symbolic link: an instance writes below runs only")
+        return Request(
+            kind=instance.kind,
+            flow=self.root / instance.flow,
+            instance=instance.name,
+            directory=directory,
+            config=instance.config,
+            project_root=self.root,
+            node_id=node_id,
+            session=self.identifier,
+            engine=self.engine,
+            timeout=instance.timeout if instance.timeout is not None else self.timeout,
+            inputs=(*instance.inputs, *instance.references),
+            scenario=instance.scenario,
+            python_path=self.python_path,
+            reuse=not self.force,
+        )
+
+    def stale_before(self, item: Item) -> Iterator[str]:
+        """What to say about instances that are needed, not selected, and would run if they were."""
+        for node_id, instance in self._unselected(item.instance).items():
+            found, reasons = execution.up_to_date(self.request(instance, node_id))
+            if found is None:
+                yield f"needs {node_id}, which is stale ({reasons[0]})"
+
+    def _unselected(self, instance: Instance) -> dict[str, Instance]:
+        """The instances that are needed, also by those that are needed, and not selected: by node id."""
+        if all(graph.target_of(reference) in self._items for reference in instance.references):
+            return {}
+        found: dict[str, Instance] = {}
+        pending = [instance.run_directory]
+        while pending:
+            for key in self._all_needs.get(pending.pop(), ()):
+                node_id, needed = self._everything[key]
+                if key not in self._items and node_id not in found:
+                    found[node_id] = needed
+                    pending.append(key)
+        return found
+
+    @functools.cached_property
+    def _everything(self) -> dict[str, tuple[str, Instance]]:
+        """All instances of the project, collected or not: run directory to node id and instance."""
+        found = {key: (item.nodeid, item.instance) for key, item in self._collected.items()}
+        patterns = self._config.getini("ductaflow_instances")
+        for file in sorted({file for pattern in patterns for file in self.root.glob(pattern)}):
+            name = file.relative_to(self.root).as_posix()
+            try:
+                instances = load_instances(file, self.root)
+            except InstanceError:  # its own error, when it is collected
+                continue
+            for instance in instances:
+                found.setdefault(instance.run_directory, (f"{name}::{instance.name}", instance))
+        return found
+
+    @functools.cached_property
+    def _all_needs(self) -> dict[str, list[str]]:
+        return graph.needs({key: instance.references for key, (_, instance) in self._everything.items()})
+
     def had_turn(self, item: Item) -> bool:
         """Whether the item had its own turn before; from now on it had."""
         key = item.instance.run_directory
@@ -133,8 +214,32 @@ class Session:
 
     # --- pytest's hooks ---
 
-    @pytest.hookimpl(tryfirst=True)
-    def pytest_collection_modifyitems(self, session: pytest.Session, items: list[pytest.Item]) -> None:
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_collection_modifyitems(
+        self, session: pytest.Session, items: list[pytest.Item]
+    ) -> Generator[None, None, None]:
+        """Put what is needed first; add it, if asked to, after others have deselected."""
+        self._arrange(session, items)
+        self._collected = {item.instance.run_directory: item for item in _instance_items(items)}
+        yield
+        if self._config.getoption("--ductaflow-with-needed"):
+            self._add_needed(session, items)
+
+    def _add_needed(self, session: pytest.Session, items: list[pytest.Item]) -> None:
+        self._items = {item.instance.run_directory: item for item in _instance_items(items)}
+        wanted = {node_id for item in self._items.values() for node_id in self._unselected(item.instance)}
+        found = [item for item in self._collected.values() if item.nodeid in wanted]
+        missing = wanted - {item.nodeid for item in found}
+        for file in sorted({self.root / node_id.split("::")[0] for node_id in missing}):
+            collector = session.ihook.pytest_collect_file(file_path=file, parent=session)[0]
+            added = [item for item in collector.collect() if item.nodeid in missing]
+            report = pytest.CollectReport(collector.nodeid, "passed", None, added)
+            session.config.hook.pytest_collectreport(report=report)  # they are counted
+            found += added
+        items[:0] = found  # type: ignore[assignment]
+        self._arrange(session, items)
+
+    def _arrange(self, session: pytest.Session, items: list[pytest.Item]) -> None:
         """Put what is needed first; refuse shared run directories and cycles."""
         instances = ((item, getattr(item, "instance", None)) for item in items)
         mine = {item: instance for item, instance in instances if isinstance(instance, Instance)}
@@ -172,14 +277,10 @@ class Session:
 
     def pytest_collection_finish(self, session: pytest.Session) -> None:
         """What is left now is what runs."""
-        found: list[Any] = list(session.items)
-        selected: list[Item] = [
-            item for item in found if isinstance(getattr(item, "instance", None), Instance)
-        ]
-        self._items = {item.instance.run_directory: item for item in selected}
+        self._items = {item.instance.run_directory: item for item in _instance_items(session.items)}
         self._needs = graph.needs({key: item.instance.references for key, item in self._items.items()})
-        if self._forks and self._items:
-            warm.current().preload(self._modules(), self.root)
+        if self._warm is not None and self._items:
+            self._warm.preload(self._modules(), self.root)
 
     def _modules(self) -> list[str]:
         """What the warm process is to import for the selected instances."""
@@ -192,16 +293,18 @@ class Session:
 
     def pytest_runtest_logfinish(self) -> None:
         """Say which modules are not preloaded although they were to be, and why."""
-        if self._forks:
-            for module, reason in warm.current().refused().items():
+        if self._warm is not None:
+            for module, reason in self._warm.refused().items():
                 if module not in self._refused:
                     self._refused.add(module)
                     warning = pytest.PytestWarning(f"ductaflow: {module} is not preloaded: {reason}")
                     self._config.issue_config_time_warning(warning, stacklevel=2)
 
     def pytest_unconfigure(self) -> None:
-        """Let the warm process go."""
+        """Let the warm process go; keep what was learnt about files."""
         warm.release()
+        if (self.root / RUNS).is_dir():
+            digests.of_project(self.root).save()
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_makereport(
@@ -220,10 +323,55 @@ class Session:
         return report
 
     @pytest.hookimpl(tryfirst=True)
-    def pytest_runtestloop(self, session: pytest.Session) -> None:
+    def pytest_runtestloop(self, session: pytest.Session) -> bool | None:
         """A bad instance file is an error of its own, no reason not to run the others."""
         if self.bad_files and session.testsfailed == self.bad_files:
             session.config.option.continue_on_collection_errors = True
+        if self.explain:
+            self._explain()
+            return True
+        return None
+
+    def _explain(self) -> None:
+        """Say for each instance whether it would run, and why."""
+        runs: dict[str, bool] = {}  # run directory to whether it surely does
+        counts = {"would run": 0, "may run": 0, "up to date": 0}
+        write = _line_writer(self._config)
+        for key, item in self._items.items():
+            reasons = ["--ductaflow-force"] if self.force else self._reasons(item)
+            follows = [
+                f"input: {reference} will be rewritten by {self._items[needed].nodeid}"
+                for needed in self._needs.get(key, ())
+                if needed in runs
+                for reference in item.instance.references
+                if graph.leads_to(reference, needed)
+            ]
+            word = "would run" if reasons else "may run" if follows else "up to date"
+            if word != "up to date":
+                runs[key] = word == "would run"
+            counts[word] += 1
+            write(f"{item.nodeid}: {word}")
+            for reason in [*reasons, *follows, *self.stale_before(item)]:
+                write(f"    {reason}")
+        write(", ".join(f"{count} {word}" for word, count in counts.items()))
+
+    def _reasons(self, item: Item) -> list[str]:
+        try:
+            return execution.up_to_date(self.request(item.instance, item.nodeid))[1]
+        except RecordError as error:
+            return [str(error)]
+
+
+def _line_writer(config: pytest.Config) -> Callable[[str], None]:
+    reporter: pytest.TerminalReporter | None = config.pluginmanager.getplugin("terminalreporter")
+    if reporter is None:
+        return print
+    reporter.ensure_newline()
+    return reporter.write_line
+
+
+def _instance_items(items: Iterable[Any]) -> list[Item]:
+    return [item for item in items if isinstance(getattr(item, "instance", None), Instance)]
 
 
 def _file_of(item: pytest.Item) -> str:

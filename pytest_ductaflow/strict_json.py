@@ -103,6 +103,11 @@ def dumps(value: Any, indent: int | None = 2) -> str:
     return text + "\n"
 
 
+def canonical(value: Any) -> str:
+    """One text for equal values: keys sorted, no spaces, ``NaN`` equal to itself, 1 and 1.0 apart."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"))
+
+
 def check_types(value: Any, path: KeyPath = ()) -> None:
     """Refuse what JSON would change silently: dates, ``Decimal``, tuples, ``Path``, numpy scalars.
 
@@ -138,13 +143,24 @@ def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
     return merged
 
 
-def redact(value: Any, hide: bool = False) -> Any:
-    """The value as views show it: texts below a key like ``password`` or ``token`` are hidden."""
+def redact(value: Any, hide: tuple[type, ...] = ()) -> Any:
+    """The value as views show it: texts below a key like ``password`` or ``token`` are hidden.
+
+    So are numbers below a password, but not below ``max_tokens``.
+
+    :param hide: types whose values are hidden.
+    """
     if isinstance(value, dict):
-        return {key: redact(item, hide or bool(_SECRET.search(key))) for key, item in value.items()}
+        return {key: redact(item, (*hide, *_hidden_below(key))) for key, item in value.items()}
     if isinstance(value, list):
         return [redact(item, hide) for item in value]
-    return "***" if hide and isinstance(value, str) else value
+    return "***" if isinstance(value, hide) and not isinstance(value, bool) else value
+
+
+def _hidden_below(key: str) -> tuple[type, ...]:
+    if not _SECRET.search(key):
+        return ()
+    return (str,) if "token" in key.lower() else (str, int, float)
 
 
 def dotted(path: KeyPath) -> str:

@@ -26,6 +26,7 @@ class Task:
     :param config: injected as ``config``, JSON types only.
     :param cell_started: called with the notebook's 0-based cell index before that cell runs.
     :param engine: the engine's name, which nested runs use too.
+    :param reuse: whether nested runs that are up to date may be taken instead of executed.
     """
 
     flow: Flow
@@ -38,6 +39,7 @@ class Task:
     session: str
     engine: str
     cell_started: Callable[[int], None]
+    reuse: bool = False
 
 
 @dataclass
@@ -48,6 +50,7 @@ class Outcome:
     :param error: as in the record, if it did not.
     :param events: what the process reported, in order.
     :param remark: something odd that is no error, worth a warning.
+    :param trace: what the process read and wrote, as ``tracing.read`` gives it; ``None`` if that is unknown.
     """
 
     finished: bool = False
@@ -57,6 +60,7 @@ class Outcome:
     current: int | None = None
     events: list[dict[str, Any]] = field(default_factory=list)
     remark: str | None = None
+    trace: list[tuple[str, str, Any]] | None = None
 
 
 class Signal:
@@ -104,6 +108,7 @@ def child_context(task: Task, events: Path, cells: tuple[dict[str, Any], ...], *
         flow=str(task.flow.path),
         session=task.session,
         engine=task.engine,
+        reuse=task.reuse,
         python_path=task.python_path,
         output=str(task.output),
         events=str(events),

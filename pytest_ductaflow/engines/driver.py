@@ -27,12 +27,14 @@ from papermill.engines import Engine, NotebookExecutionManager, papermill_engine
 
 from pytest_ductaflow import context
 from pytest_ductaflow.capture import OutputText
-from pytest_ductaflow.engines import measuring
+from pytest_ductaflow.engines import measuring, tracing
 from pytest_ductaflow.engines.base import Outcome, Signal, Task, child_context
 from pytest_ductaflow.engines.processes import describe_end, private_directory
+from pytest_ductaflow.flow import runs
 from pytest_ductaflow.record import write_atomically
 
 _ENGINE_NAME: Final = "ductaflow"
+_TRACE: Final = "trace.jsonl"
 #: Seconds in which an idle kernel must have stopped after it was asked to.
 STOP_TIMEOUT: Final = 20
 #: Seconds between two saves of a notebook that runs: what is on disk is never older than one.
@@ -96,7 +98,8 @@ class NotebookRun:
 
     def _work(self) -> None:
         try:
-            self._execute()
+            with tracing.unseen():  # in a build, which is traced itself
+                self._execute()
         except BaseException as error:  # the thread's last word is the outcome, whatever happened
             self.outcome.error = {"type": type(error).__name__, "message": str(error)}
         finally:
@@ -125,6 +128,8 @@ class NotebookRun:
         if self._manager is not None:
             self._take_rest(self._manager.nb)
         self._judge(problem)
+        with contextlib.suppress(OSError, ValueError):
+            self.outcome.trace = tracing.read(self.private / _TRACE)
         measuring.collect(self.private)
 
     def _judge(self, problem: Exception | None) -> None:
@@ -183,9 +188,10 @@ class NotebookRun:
             if runs(cell)
         )
         self.outcome.total = len(cells) + 1  # the injected parameters
-        file = self.private / "context.json"
-        measured = measuring.request(self.private)
-        child_context(self.task, self.events_file(), cells, measuring=measured, **place).save(file)
+        file, trace = self.private / "context.json", self.private / _TRACE
+        trace.touch()
+        place |= {"measuring": measuring.request(self.private), "trace": str(trace)}
+        child_context(self.task, self.events_file(), cells, **place).save(file)
         environment = {key: value for key, value in os.environ.items() if not key.startswith("PYTEST_")}
         return {**environment, context.VARIABLE: str(file)}
 
@@ -328,13 +334,6 @@ def join_streams(outputs: list[nbformat.NotebookNode]) -> None:
 def _literal(path: Path) -> str:
     """papermill formats paths with the parameters: braces in ours are meant as they are."""
     return str(path).replace("{", "{{").replace("}", "}}")
-
-
-def runs(cell: nbformat.NotebookNode) -> bool:
-    """Whether a cell is executed at all."""
-    if cell.cell_type != "code" or not cell.source.strip():
-        return False
-    return "skip-execution" not in cell.metadata.get("tags", [])
 
 
 def _error_of(event: dict[str, Any] | None, outcome: Outcome) -> dict[str, Any] | None:

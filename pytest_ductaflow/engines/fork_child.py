@@ -12,14 +12,12 @@ import asyncio
 import atexit
 import ctypes
 import errno
-import functools
 import gc
 import json
 import os
 import signal
 import socket
 import sys
-import sysconfig
 import threading
 import time
 from typing import Any, Final
@@ -34,7 +32,7 @@ from traitlets.utils.importstring import import_item
 
 from pytest_ductaflow import context
 from pytest_ductaflow.engines import kernel as in_kernel
-from pytest_ductaflow.engines import wire
+from pytest_ductaflow.engines import tracing, wire
 
 _PR_SET_PDEATHSIG: Final = 1
 #: Messages that show nothing: they go together with the next one that does, or with the cell's end.
@@ -200,6 +198,8 @@ class _Application(IPKernelApp):
     _found: list[str] | None = None
 
 
+#: Libraries that any kernel loads: not the flow's choice.
+_known_libraries: set[str] = set()
 #: Environment variables that importing and preparing a kernel sets, as it does in any kernel.
 _set_by_the_kernel: dict[str, str] = {}
 
@@ -220,7 +220,8 @@ def make_application(initial: dict[str, str]) -> Any:
     loop.close()
     application.shell._sys_modules_keys = set(sys.modules)
     application._startup_files()
-    installed()
+    tracing.installed()
+    _known_libraries.update(tracing.top_level_modules())
     _set_by_the_kernel.update({k: v for k, v in os.environ.items() if initial.get(k) != v})
     return application
 
@@ -251,7 +252,7 @@ def wait_for_run(application: Any, orders: socket.socket) -> int:
     run_context = context.current()
     assert run_context is not None
     application.session.connect(channel)
-    finished = in_kernel.set_up(application.shell, run_context, log)
+    finished = in_kernel.set_up(application.shell, run_context, log, frozenset(_known_libraries))
     application.start_up()
     run_context.report("ready", pid=os.getpid())
     loop.run_until_complete(_serve(application.kernel, channel))
@@ -346,8 +347,9 @@ def _leave(shell: Any, known: set[str]) -> None:
     gc.collect()
     for module in [module for name, module in sys.modules.items() if name not in known]:
         file = getattr(module, "__file__", None)
-        if isinstance(file, str) and not file.startswith(installed()):
-            vars(module).update({name: None for name in vars(module) if name != "__builtins__"})
+        if isinstance(file, str) and not file.startswith(tracing.installed()):
+            kept = ("__builtins__", "__file__")
+            vars(module).update({name: None for name in vars(module) if name not in kept})
     gc.collect()
     for thing in gc.get_objects():
         if isinstance(thing, _io._IOBase):  # not io.IOBase, whose check is slow
@@ -355,13 +357,6 @@ def _leave(shell: Any, known: set[str]) -> None:
     tracker = sys.modules.get("multiprocessing.resource_tracker")
     if tracker is not None and hasattr(tracker._resource_tracker, "_stop"):
         tracker._resource_tracker._stop()  # has shared memory that nobody unlinked removed
-
-
-@functools.cache
-def installed() -> tuple[str, ...]:
-    """Where modules are installed, which may be below the project's root."""
-    names = ("purelib", "platlib", "stdlib", "platstdlib")
-    return tuple(f"{sysconfig.get_path(name)}{os.sep}" for name in names)
 
 
 def _flush(file: Any) -> None:

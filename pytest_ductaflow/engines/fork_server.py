@@ -34,7 +34,7 @@ from pytest_ductaflow import context
 
 _INITIAL: Final = dict(os.environ)  # before a kernel is imported, which sets some
 
-from pytest_ductaflow.engines import fork_child  # noqa: E402
+from pytest_ductaflow.engines import fork_child, tracing  # noqa: E402
 from pytest_ductaflow.engines.processes import family  # noqa: E402
 
 _PR_SET_CHILD_SUBREAPER: Final = 36
@@ -358,7 +358,7 @@ def _unsafe(root: str) -> str | None:
 
 
 def _is_the_project_s(file: str, root: str) -> bool:
-    return file.startswith(root + os.sep) and not file.startswith(fork_child.installed())
+    return file.startswith(root + os.sep) and not file.startswith(tracing.installed())
 
 
 def _threads() -> int:

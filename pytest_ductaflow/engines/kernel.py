@@ -36,7 +36,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from pytest_ductaflow import context
-from pytest_ductaflow.engines import measuring
+from pytest_ductaflow.engines import measuring, tracing
 
 #: Where a message's metadata says how far the output file had grown.
 OUTPUT: Final = "ductaflow_output"
@@ -133,18 +133,19 @@ def load_ipython_extension(shell: Any) -> None:
     if run is None:
         return
     ignore_warnings_about_the_kernel()
-    atexit.register(set_up(shell, run, os.dup(2)))
+    atexit.register(set_up(shell, run, os.dup(2), tracing.top_level_modules()))
     if run.lifeline is not None:
         os.set_inheritable(run.lifeline, False)
         threading.Thread(target=_watch, args=(run,), name="ductaflow-lifeline", daemon=True).start()
     run.report("ready", pid=os.getpid())
 
 
-def set_up(shell: Any, run: context.Context, log: int) -> Callable[[], None]:
+def set_up(shell: Any, run: context.Context, log: int, libraries: frozenset[str]) -> Callable[[], None]:
     """Make this process that of a run.
 
     :param log: descriptor for what is not the flow's: the kernel's own messages, and the last words
         after the flow's exit handlers.
+    :param libraries: top-level modules that the kernel itself loads.
     :returns: to be called when the last of the flow's code has run.
     """
     _keep_kernel_log_apart(log)
@@ -158,7 +159,11 @@ def set_up(shell: Any, run: context.Context, log: int) -> Callable[[], None]:
     # The driver ends what the flow left running; ipykernel would wait for it, zombies included.
     shell.kernel._process_children = list
     measurement = measuring.start(run.measuring)
-    return functools.partial(_finished, os.getpid(), run, log, measurement)
+    trace = None
+    if run.trace is not None:
+        trace = tracing.Trace(run.trace, run.project_root)
+        trace.watch()
+    return functools.partial(_finished, os.getpid(), run, log, measurement, trace, libraries)
 
 
 def ignore_warnings_about_the_kernel() -> None:
@@ -302,12 +307,21 @@ def _stop_early() -> None:
     raise SystemExit
 
 
-def _finished(pid: int, run: context.Context, log: int, measurement: Any) -> None:
+def _finished(
+    pid: int,
+    run: context.Context,
+    log: int,
+    measurement: Any,
+    trace: tracing.Trace | None,
+    libraries: frozenset[str],
+) -> None:
     """The flow's exit handlers have run: what is printed from here on is not the flow's."""
     if os.getpid() == pid:
         weakref.finalize._exitfunc()  # type: ignore[attr-defined] # may be registered before us, so come later
         measuring.stop(measurement)
         _flush_c(None)
+        if trace is not None:
+            run.report("traced", **trace.summary(libraries))
         run.report("finished")
         os.dup2(log, 1)
         os.dup2(log, 2)

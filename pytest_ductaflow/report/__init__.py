@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from pytest_ductaflow.report.page import generate_status_report
+from pytest_ductaflow.report.page import generate_status_report, is_current
 
-__all__ = ["generate_status_report"]
+__all__ = ["generate_status_report", "is_current"]

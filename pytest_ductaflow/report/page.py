@@ -4,18 +4,25 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 from urllib.parse import quote
 
 from pytest_ductaflow import strict_json
 from pytest_ductaflow.capture import last_lines
+from pytest_ductaflow.digests import digest_of_text
 from pytest_ductaflow.errors import RecordError, describe_error
 from pytest_ductaflow.record import CLI_OUTPUT_NAME, RECORD_NAME, Record, RunDirectory, now, runs_below
 from pytest_ductaflow.status import Status, worst
 
+#: Changes with what a page shows of the same records.
+_LOOK: Final = "1"
+#: So many bytes of a page hold its head.
+_HEAD: Final = 1000
+#: What may be another status tomorrow although its record is the same.
+_UNSETTLED: Final = (Status.RUNNING, Status.INTERRUPTED)
 _SYMBOLS = {"green": "●", "orange": "▲", "red": "✖", "running": "◌"}
 
 
@@ -60,16 +67,49 @@ def generate_status_report(
     import jinja2  # at the point of use: only whoever renders needs it
 
     root = Path(model_root)
+    records = _fingerprint(root)
     rows = _rows(root)
     if results is not None:
         rows = [_result_row(result, rows) for result in results]
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("pytest_ductaflow.report", ""), autoescape=True, trim_blocks=True
     )
+    settled = results is None and not any(row.status in _UNSETTLED for row in _all(rows))
     page = environment.get_template("status.html.j2").render(
-        rows=rows, counts=Counter(row.light for row in rows), symbols=_SYMBOLS, generated=now()
+        rows=rows,
+        counts=Counter(row.light for row in rows),
+        symbols=_SYMBOLS,
+        generated=now(),
+        records=records if settled else "",
     )
     return page.encode("utf-8", "replace").decode()  # a message may hold a lone surrogate
+
+
+def is_current(page: Path) -> bool:
+    """Whether a page shows the runs beside it as they are: none was executed, removed or added since."""
+    try:
+        with open(page, "rb") as file:
+            head = file.read(_HEAD)
+    except OSError:
+        return False
+    return f'<meta name="ductaflow-records" content="{_fingerprint(page.parent)}">'.encode() in head
+
+
+def _fingerprint(root: Path) -> str:
+    """Of which records there are, and when each was written."""
+    found: list[str] = []
+    for folder, folders, names in os.walk(root):
+        folders.sort()
+        if RECORD_NAME in names:
+            info = os.stat(os.path.join(folder, RECORD_NAME))
+            found.append(f"{folder} {info.st_mtime_ns} {info.st_ino} {info.st_size}")
+    return digest_of_text("\n".join([_LOOK, *found]))
+
+
+def _all(rows: Sequence[_Row]) -> Iterator[_Row]:
+    for row in rows:
+        yield row
+        yield from _all(row.runs)
 
 
 def _rows(root: Path) -> list[_Row]:

@@ -64,6 +64,21 @@ def test_the_first_flow_gives_what_the_readme_shows(
     assert '"type": "debugpy"' in debugged.stdout, debugged.stderr
 
 
+def test_what_is_run_again_is_what_the_readme_shows(first_project: Path, run_pytest: Run) -> None:
+    run_pytest("instances/")
+    again, explained = blocks(section("Change something, and run again"), "console")
+    printed = run_pytest("instances/").stdout
+    for line in again.splitlines()[1:]:
+        assert re.sub(r"\d\.\d+s", "", line.strip("= ")) in re.sub(r"\d\.\d+s", "", printed)
+    instances = first_project / "instances/savings.json"
+    changed = instances.read_text("utf-8").replace('"years": 10', '"years": 12')
+    instances.write_text(changed, encoding="utf-8")
+    printed = run_pytest("instances/", "--ductaflow-explain").stdout
+    for line in explained.splitlines()[1:]:
+        assert line in printed.splitlines()
+    assert "3 would run" in printed
+
+
 def test_the_failure_that_the_readme_shows_is_what_comes_back(first_project: Path, run_pytest: Run) -> None:
     flow = first_project / "flows/savings.py"
     broken = 'growth = {0.05: "fast"}[rate]\nfactor = growth / years\n'

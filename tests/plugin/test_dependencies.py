@@ -82,7 +82,7 @@ def test_serial_and_parallel_runs_have_equal_records(runs: Runs) -> None:
     assert without_times[0] == without_times[1]
     assert len(without_times[0]) == 6
     assert without_times[0]["first/first"]["outputs"].keys() == {"out.csv"}
-    assert without_times[0]["use/1"]["inputs"].keys() == {"runs/first/first/out.csv"}
+    assert without_times[0]["use/1"]["inputs"].keys() == {"log.txt", "runs/first/first/out.csv"}
 
 
 def test_all_runs_of_one_pytest_are_one_session(runs: Runs) -> None:

@@ -12,7 +12,9 @@ PACKAGE = Path(pytest_ductaflow.__file__).parent
 
 #: DESIGN.md §6: a module imports from its own floor (without a cycle) or from lower ones.
 FLOORS = {
+    "digests": 0,
     "errors": 0,
+    "meaning": 0,
     "status": 0,
     "strict_json": 0,
     "instance": 1,
@@ -23,6 +25,7 @@ FLOORS = {
     "capture": 1,
     "context": 1,
     "notebook_html": 1,
+    "freshness": 2,
     "graph": 2,
     "engines": 2,
     "engines.base": 2,
@@ -36,6 +39,7 @@ FLOORS = {
     "engines.preload": 2,
     "engines.processes": 2,
     "engines.warm": 2,
+    "engines.tracing": 2,
     "engines.wire": 2,
     "engines.papermill": 2,
     "execution": 3,
@@ -49,6 +53,7 @@ FLOORS = {
     "items": 5,
     "session": 5,
     "reporting": 5,
+    "scheduling": 5,
     "plugin": 5,
 }
 

@@ -216,6 +216,12 @@ def test_a_list_gives_its_scenarios_in_its_order(project: Project) -> None:
     assert [instance.place for instance in found] == [("scenarios", index) for index in range(3)]
 
 
+def test_active_keeps_all_scenarios_of_a_label(project: Project) -> None:
+    rows = [{"label": "a", "x": 1}, {"label": "b", "x": 2}, {"label": "a", "x": 3}]
+    found = project.load({**FLOW, "scenarios": rows, "active": ["a"], "name": "x{x}"})
+    assert names(found) == ["x1", "x3"]
+
+
 def test_active_names_scenarios_by_label_and_keeps_the_file_s_order(project: Project) -> None:
     rows = [{"label": "a", "x": 1}, {"label": "b", "x": 2}, {"x": 3, "y": 4}]
     assert names(project.load({**FLOW, "scenarios": rows, "active": ["3-4", "a"]})) == [

@@ -284,6 +284,14 @@ def test_a_secret_is_hidden_by_its_key_at_any_depth(key: str) -> None:
     assert value[key] == "hunter2"
 
 
+def test_a_number_as_a_password_is_hidden() -> None:
+    assert strict_json.redact({"password": 12345678, "secret": {"pin": 1.5}, "on": True}) == {
+        "password": "***",
+        "secret": {"pin": "***"},
+        "on": True,
+    }
+
+
 @pytest.mark.parametrize(
     "value",
     [

@@ -1,0 +1,339 @@
+"""What a run reads, writes and looks for below the project root, seen from within its process.
+
+An audit hook sees each file that Python opens, each directory that it lists and each module that it
+imports; files whose existence alone is asked for are seen where ``os.path`` and ``pathlib`` ask. Each
+is written to the trace once, at once, so the processes that a run forks trace as well. Of what is read
+the trace keeps its state at that moment, which tells later whether it changed while the run went on.
+
+What C, C++ or Rust code opens is not seen (see ``freshness``, which has other sources, too).
+
+The trace is a file of JSON lines: a kind, a path relative to the project root, and a state.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import genericpath
+import importlib.util
+import json
+import os
+import pathlib
+import re
+import shlex
+import stat
+import sys
+import sysconfig
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, Final
+
+from pytest_ductaflow.digests import digest, may_change_unseen, stat_of
+
+#: Between an option or a redirection and its file.
+_GLUED: Final = re.compile("[=<>]+")
+#: Modules of Python that read sources to show them.
+_SHOW_SOURCE: Final = ("tokenize.py", "linecache.py")
+#: Kinds of lines. A module is read by Python itself and counts by its meaning.
+READ: Final = "read"
+WRITTEN: Final = "written"
+APPENDED: Final = "appended to"  # a log: running again would not restore it
+LOOKED_FOR: Final = "looked for"
+LISTED: Final = "listed"
+MODULE: Final = "module"
+
+#: Directories, anywhere in a path, in which nobody's data lies.
+UNSEEN: Final = frozenset(
+    {".git", "__pycache__", ".pytest_cache", ".mypy_cache", ".tox", ".ipynb_checkpoints"}
+)
+
+
+_within = threading.local()
+
+
+@contextlib.contextmanager
+def unseen() -> Iterator[None]:
+    """What this thread does in here is our work, not the flow's: it is not traced."""
+    before = getattr(_within, "us", False)
+    _within.us = True
+    try:
+        yield
+    finally:
+        _within.us = before
+
+
+class Trace:
+    """Traces this process into a file.
+
+    :param file: path of the trace. :param root: the project root.
+    """
+
+    def __init__(self, file: str, root: str) -> None:
+        self._file = file
+        runs = os.path.join(root, "runs")  # may be a link to another disk
+        places = {root: "", os.path.realpath(root): "", os.path.realpath(runs): "runs/"}
+        self._roots = {os.path.join(path, ""): name for path, name in places.items()}
+        self._root = os.path.join(root, "")
+        self._prefixes = tuple(self._roots)
+        self._seen: set[tuple[str, str]] = set()
+        self._unresolved: dict[str, None] = {}
+        self.lost = False
+        self._events: Final[dict[str, Callable[[Any], None]]] = {
+            "open": self._open,
+            "os.listdir": self._list,
+            "os.scandir": self._list,
+            "sqlite3.connect": self._connect,
+            "os.rename": self._rename,
+            "subprocess.Popen": lambda arguments: self._start(arguments[1], arguments[2]),
+            "os.system": lambda arguments: self._start(arguments[0]),
+            "os.exec": lambda arguments: self._start(arguments[1]),
+            "os.posix_spawn": lambda arguments: self._start(arguments[1]),
+        }
+
+    def watch(self) -> None:
+        """Begin. There is no end: a hook stays."""
+        sys.addaudithook(self._hook)
+        sys.meta_path.append(self)  # a finder that finds nothing
+        vars(genericpath)["os"] = _Os(self._look_for)
+        for name in ("exists", "is_file", "is_dir"):
+            setattr(pathlib.Path, name, _looking(getattr(pathlib.Path, name), self._look_for))
+
+    def summary(self, known: frozenset[str]) -> dict[str, Any]:
+        """What is known at the end only.
+
+        :param known: top-level modules that were there before the run.
+        :returns: ``import_path``: directories of the project that modules were looked for in;
+            ``modules``: the project's own files that are loaded; ``libraries``: names of other
+            top-level modules; ``unresolved``: modules that the project's code imported in vain;
+            ``lost``: whether something may be missing.
+        """
+        files = [getattr(module, "__file__", None) for module in list(sys.modules.values())]
+        names = [
+            self._below(file) for file in files if isinstance(file, str) and file.startswith(self._prefixes)
+        ]
+        return {
+            "modules": [name for name in names if name],
+            "libraries": sorted(top_level_modules() - known),
+            "unresolved": [name for name in self._unresolved if name not in sys.modules],
+            "import_path": [name for path in sys.path if path and (name := self._below(path))],
+            "lost": self.lost,
+        }
+
+    def _hook(self, event: str, arguments: Any) -> None:
+        act = self._events.get(event)
+        if act is None or getattr(_within, "us", False):
+            return
+        _within.us = True
+        try:
+            act(arguments)
+        except Exception:  # a hook that raises would break the run; without a trace it is never fresh
+            self.lost = True
+        finally:
+            _within.us = False
+
+    # --- events ---
+
+    def _open(self, arguments: Any) -> None:
+        path, _, flags = arguments
+        name = self._below(path)
+        if name is None:
+            return
+        reader = sys._getframe(2).f_code.co_filename
+        if reader.endswith(_SHOW_SOURCE) and name.endswith(".py"):
+            return  # to show a line of code in a traceback
+        if _is_import(reader):
+            source = _source_of(name, str(path))
+            if source is not None:
+                self._say(MODULE, source)
+            return
+        writes = flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND)
+        if not writes or (flags & os.O_RDWR and not flags & os.O_TRUNC):
+            self._say(READ, name)
+        if writes:
+            self._say(APPENDED if flags & os.O_APPEND and not flags & os.O_TRUNC else WRITTEN, name)
+
+    def _list(self, arguments: Any) -> None:
+        path = "." if arguments[0] is None else arguments[0]
+        if _is_import(sys._getframe(2).f_code.co_filename):
+            return
+        name = self._below(path)
+        if name is not None and (LISTED, name) not in self._seen:
+            self._seen.add((LISTED, name))
+            try:
+                found: list[str] | None = sorted(os.listdir(self._root + name))
+            except OSError:
+                found = None
+            self._write(LISTED, name, found)
+
+    def _connect(self, arguments: Any) -> None:
+        path = arguments[0]
+        if isinstance(path, str) and path.startswith("file:"):
+            path = path[5:].partition("?")[0]
+        name = self._below(path) if path not in (":memory:", "") else None
+        if name is not None:
+            self._say(READ, name)
+            self._say(READ, f"{name}-wal")  # what has not been taken into the file yet
+
+    def _rename(self, arguments: Any) -> None:
+        name = self._below(arguments[1])
+        if name is not None:
+            self._say(WRITTEN, name)
+
+    def _start(self, command: Any, directory: Any = None) -> None:
+        """Files that a command names."""
+        given = [command] if isinstance(command, (str, bytes)) else list(command)
+        place = os.getcwd() if directory is None else os.fsdecode(directory)
+        for word in (word for argument in given for word in _words(os.fsdecode(argument))):
+            path = os.path.join(place, word)
+            if os.path.isfile(path) and (name := self._below(path)) is not None:
+                self._say(READ, name)
+
+    def find_spec(self, name: str, *_: Any) -> None:
+        """As the last of Python's finders: nobody found this module."""
+        frame: Any = sys._getframe(1)
+        while frame is not None and _is_import(frame.f_code.co_filename):
+            frame = frame.f_back
+        if frame is not None and frame.f_code.co_filename.startswith(self._prefixes):
+            self._unresolved[name] = None
+
+    def _look_for(self, path: Any) -> None:
+        if getattr(_within, "us", False):
+            return
+        _within.us = True
+        try:
+            name = self._below(path)
+            if name is not None and "\n" not in name and (READ, name) not in self._seen:
+                self._say(LOOKED_FOR, name)
+        except Exception:
+            self.lost = True
+        finally:
+            _within.us = False
+
+    # --- the trace ---
+
+    def _below(self, given: Any) -> str | None:
+        """The path relative to the project root, ``None`` if it is not below it or does not count."""
+        if isinstance(given, int):
+            return None
+        path = given if isinstance(given, str) else os.fsdecode(given)
+        if not os.path.isabs(path):
+            path = os.path.join(os.getcwd(), path)
+        if "/." in path or "//" in path or os.sep != "/":
+            path = os.path.normpath(path)
+        for root, start in self._roots.items():
+            if path.startswith(root):
+                if path.startswith(installed()):
+                    return None
+                return start + path[len(root) :].replace(os.sep, "/").rstrip("/") or "."
+            if f"{path}{os.sep}" == root:
+                return start.rstrip("/") or "."
+        return None
+
+    def _say(self, kind: str, name: str) -> None:
+        made = kind in (READ, LOOKED_FOR) and {(WRITTEN, name), (APPENDED, name)} & self._seen
+        if (kind, name) in self._seen or made:
+            return
+        self._seen.add((kind, name))
+        if kind in (WRITTEN, APPENDED):
+            self._write(kind, name, None)
+            return
+        path = self._root + name
+        try:
+            info = os.stat(path)
+        except (OSError, ValueError):
+            self._write(kind, name, None)
+            return
+        if stat.S_ISDIR(info.st_mode):
+            self._write(kind, name, "directory")
+            return
+        seen = stat_of(info)
+        state: list[Any] = [*seen]
+        if kind != LOOKED_FOR and stat.S_ISREG(info.st_mode) and may_change_unseen(seen, time.time_ns()):
+            state.append(digest(path))
+        self._write(kind, name, state)
+
+    def _write(self, kind: str, name: str, state: Any) -> None:
+        if kind != MODULE and not UNSEEN.isdisjoint(name.split("/")):
+            return
+        # Not a descriptor that stays open: who closes all there are would put another file in its place.
+        descriptor = os.open(self._file, os.O_WRONLY | os.O_APPEND)
+        try:
+            os.write(descriptor, json.dumps([kind, name, state]).encode("ascii") + b"\n")
+        finally:
+            os.close(descriptor)
+
+
+class _Os:
+    """The module ``os`` for ``os.path.exists`` and the like, which say when they look."""
+
+    def __init__(self, look: Callable[[Any], None]) -> None:
+        def stat(path: Any, **options: Any) -> os.stat_result:
+            look(path)
+            return os.stat(path, **options)
+
+        self.stat = stat
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(os, name)
+
+
+def _looking(method: Any, look: Callable[[Any], None]) -> Any:
+    def looked(self: Path, *arguments: Any, **options: Any) -> Any:
+        look(self)
+        return method(self, *arguments, **options)
+
+    return functools.wraps(method)(looked)
+
+
+def _words(text: str) -> list[str]:
+    """An argument, and what stands in it if it is a command itself."""
+    try:
+        words = [text, *(shlex.split(text) if " " in text else ())]
+    except ValueError:
+        words = [text, *text.split()]
+    return [
+        part for word in words for part in (word, *(_GLUED.split(word)[1:] if _GLUED.search(word) else ()))
+    ]
+
+
+@functools.cache
+def installed() -> tuple[str, ...]:
+    """Where modules are installed, which may be below the project's root."""
+    names = ("purelib", "platlib", "stdlib", "platstdlib")
+    return tuple(f"{sysconfig.get_path(name)}{os.sep}" for name in names)
+
+
+def top_level_modules() -> frozenset[str]:
+    """Names of the loaded top-level modules that are not Python's own."""
+    return frozenset(name.partition(".")[0] for name in list(sys.modules)) - sys.stdlib_module_names
+
+
+def _is_import(file: str) -> bool:
+    """Whether code of this file is Python's import system, or looks for distributions."""
+    return file.startswith("<frozen importlib") or "/importlib/" in file
+
+
+def _source_of(name: str, path: str) -> str | None:
+    """The source of what the import system opens, relative to the root as ``name``."""
+    if name.endswith(".py"):
+        return name
+    if name.endswith(".pyc"):
+        try:
+            return importlib.util.source_from_cache(name)
+        except ValueError:  # a .pyc beside or without its source
+            return name
+    return name
+
+
+def read(path: Path) -> list[tuple[str, str, Any]]:
+    """The lines of a trace, the first of each kind and path.
+
+    :raises OSError, ValueError: if it is not whole.
+    """
+    first: dict[tuple[str, str], Any] = {}
+    for line in path.read_bytes().splitlines():
+        kind, name, state = json.loads(line)
+        first.setdefault((kind, name), state)
+    return [(kind, name, state) for (kind, name), state in first.items()]

@@ -1,0 +1,845 @@
+"""Is a run up to date? Its record says what it was made of; this compares that with what is there now.
+
+A record's fingerprint:
+
+- ``code``: the flow's file, those of a build's flows, and the project's modules that were imported, each
+  with the digest of its text and of its meaning. ``unused`` are modules that the code names, that exist
+  and that were not imported.
+- ``config``: compared as canonical JSON, the project root being wherever it is now.
+- ``inputs``: path to state. The state is a content digest, or ``missing`` (it was looked for in vain),
+  ``exists`` or ``directory`` (its existence was asked for), ``listing …`` for ``path/`` (the digest of
+  the names in it), ``all`` for ``path/**`` (a directory that the config names: each file in it counts), or
+  ``changed during the run``, which is never fresh, or ``appended to``, which is no input at all. Paths
+  are relative to the project root if below it.
+- ``outputs``: what was written, nested runs included, relative to the run directory.
+- ``environment``: Python's version, the libraries imported with theirs, the directories to import from.
+
+No times count and no absolute paths, so ``runs/`` can come from another machine. Where anything is in doubt
+there is a reason to run.
+"""
+
+from __future__ import annotations
+
+import functools
+import glob
+import importlib.metadata
+import importlib.util
+import os
+import platform
+import re
+import stat
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any, Final, Protocol
+
+from pytest_ductaflow import digests, flow, meaning, record, strict_json
+from pytest_ductaflow.digests import digest_of_text, may_change_unseen, stat_of
+from pytest_ductaflow.engines import tracing
+from pytest_ductaflow.errors import FlowError, RecordError
+from pytest_ductaflow.record import Record, RunDirectory
+from pytest_ductaflow.status import Status
+
+MISSING: Final = "missing"
+EXISTS: Final = "exists"
+DIRECTORY: Final = "directory"
+ALL: Final = "all"
+CHANGED: Final = "changed during the run"
+APPENDED: Final = "appended to"
+_LISTING: Final = "listing "
+_WILD: Final = re.compile(r"[*?[]")
+#: Seconds that two clocks may differ before one of them must be wrong.
+_CLOCK_TOLERANCE: Final = 5.0
+_LONGEST_VALUE: Final = 60
+#: Of more reasons of one kind, the rest is counted.
+_MOST_REASONS: Final = 10
+#: What ductaflow itself leaves in run directories, besides files named after the flow.
+_OURS: Final = re.compile(
+    r"run\.json|\.run\.lock|\.digests|_cli_execution_output\.txt|conductor_status_report\.html"
+    r"|\..+\.[0-9a-f]{32}\.tmp"
+)
+#: The first component of each path in a distribution's list of files.
+_TOP_LEVEL: Final = re.compile(r"^([A-Za-z_]\w*)(?:/|\.(?:py|so|pyd|abi3|cpython)\b)", re.MULTILINE)
+_OUTPUT_ENDING: Final = "_execution_output.txt"
+
+
+class Asked(Protocol):
+    """What is to be run, as far as this module needs to know."""
+
+    @property
+    def flow(self) -> Path:
+        """Absolute path of the flow's file."""
+
+    @property
+    def directory(self) -> Path:
+        """The run directory."""
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """Without ``_project_root``."""
+
+    @property
+    def project_root(self) -> Path:
+        """Absolute."""
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """Glob patterns and paths below the project root."""
+
+    @property
+    def import_path(self) -> tuple[str, ...]:
+        """Directories to import from, absolute."""
+
+
+# --- what is declared ----------------------------------------------------------------------------
+
+
+def declared(asked: Asked, code: Iterable[Path], earlier: Iterable[str] = ()) -> dict[str, str]:
+    """Inputs that are named rather than seen to be read: name to ``""``, or to ``ALL`` for a directory.
+
+    They are the instance's ``inputs``, paths in the config, string literals in the code that name existing
+    files, and what earlier flows of the same build wrote.
+
+    :param code: the files whose literals count. :param earlier: outputs of earlier flows, by name.
+    """
+    found: dict[str, str] = dict.fromkeys(earlier, "")
+    root, directory = asked.project_root, asked.directory
+    for pattern in asked.inputs:
+        _find(pattern, (root,), found, directories=True)
+    for text in _texts(asked.config):
+        _find(text, (root, directory), found, directories=True)
+    for path in code:
+        known = digests.of_project(root).of(path)
+        if known is not None:
+            for text in meaning.mentions_in(path, known).texts:
+                _find(text, (root, directory), found, directories=False)
+                if text.startswith("/"):  # the end of an f-string: {root}/data/a.csv
+                    _find(text.lstrip("/"), (root,), found, directories=False)
+    for name in [name for name, kind in found.items() if kind == ALL]:
+        for inside in _files_below(root / name):
+            found.setdefault(name_of(inside, root), "")
+    return {(f"{name}/**" if kind == ALL else name): kind for name, kind in found.items()}
+
+
+def name_of(path: str | os.PathLike[str], root: Path) -> str:
+    """A path as records name it: relative to the project root if it is below it."""
+    text = os.path.normpath(path)
+    if text == str(root):
+        return "."
+    start = str(root) + os.sep
+    return (text[len(start) :] if text.startswith(start) else text).replace(os.sep, "/")
+
+
+def _find(text: str, places: Sequence[Path], found: dict[str, str], *, directories: bool) -> None:
+    if not text or len(text) > 4096 or "\n" in text or "\0" in text:
+        return
+    text = os.path.expanduser(text)
+    root = places[0]
+    if _WILD.search(text) and ("/" in text or len(places) == 1):
+        for path in glob.iglob(os.path.join(glob.escape(str(root)), text), recursive=True):
+            if os.path.isfile(path):
+                found.setdefault(name_of(path, root), "")
+    for place in places:
+        path = os.path.join(place, text)
+        try:
+            mode = os.stat(path).st_mode
+        except (OSError, ValueError):
+            continue
+        if stat.S_ISREG(mode):
+            found.setdefault(name_of(path, root), "")
+        elif stat.S_ISDIR(mode) and directories and place == root:
+            inside = Path(os.path.normpath(path))
+            if not places[-1].is_relative_to(inside):  # else it holds the run itself
+                found.setdefault(name_of(path, root), ALL)
+
+
+def _texts(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict):
+        for item in value.values():
+            yield from _texts(item)
+    elif isinstance(value, list):
+        for item in value:
+            yield from _texts(item)
+
+
+def _files_below(directory: Path) -> Iterator[str]:
+    """The files in a directory that are somebody's data: without what ductaflow itself leaves in runs."""
+    seen: set[str] = set()
+    for folder, folders, names in os.walk(directory, followlinks=True):
+        real = os.path.realpath(folder)
+        folders[:] = [] if real in seen else [name for name in folders if name not in tracing.UNSEEN]
+        seen.add(real)
+        for name in _not_ours(names):
+            path = os.path.join(folder, name)
+            if os.path.isfile(path):
+                yield path
+
+
+def _not_ours(names: Sequence[str]) -> list[str]:
+    stems = [name.removesuffix(_OUTPUT_ENDING) for name in names if name.endswith(_OUTPUT_ENDING)]
+    ours = {stem + end for stem in stems for end in (".ipynb", "_config.json", ".html", _OUTPUT_ENDING)}
+    return [
+        name
+        for name in names
+        if name not in ours and not _OURS.fullmatch(name) and name not in tracing.UNSEEN
+    ]
+
+
+class Snapshot:
+    """The declared inputs before a run, by which it is known afterwards which of them changed meanwhile."""
+
+    def __init__(self, asked: Asked, earlier: Mapping[str, str]) -> None:
+        self.earlier = dict(earlier)
+        self._root = asked.project_root
+        self.moment = time.time_ns()
+        self.states: dict[str, list[Any] | None] = {}
+        for name in declared(asked, [asked.flow], earlier):
+            self.states[name] = None if name.endswith("/**") else _state(self._root / name)
+
+
+def _state(path: Path) -> list[Any] | None:
+    try:
+        info = os.stat(path)
+    except OSError:
+        return None
+    found: list[Any] = list(stat_of(info))
+    if may_change_unseen(stat_of(info), time.time_ns()):
+        found.append(digests.digest(path))
+    return found
+
+
+# --- the fingerprint -----------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What is known of a run that finished.
+
+    :param before: the declared inputs as they were. :param executed: the flow as it was executed.
+    :param trace: what its process read and wrote, and ``summary`` what that said at its end.
+    :param nested: the fingerprints of nested runs, as :func:`as_nested` gives them.
+    """
+
+    before: Snapshot
+    executed: flow.Flow
+    trace: Sequence[tuple[str, str, Any]]
+    summary: Mapping[str, Any]
+    nested: Sequence[Mapping[str, Any]]
+
+
+def fingerprint(asked: Asked, made: Record, evidence: Evidence) -> None:
+    """Write what a run was made of into its record, which has its ``runs`` and own ``outputs`` already.
+
+    Where that is not known of a nested run, it is not of this one.
+    """
+    if not all(entry["known"] for entry in evidence.nested):
+        return
+    root, known = asked.project_root, digests.of_project(asked.project_root)
+    own = _Own(asked, made, evidence.nested)
+    main = name_of(asked.flow, root)
+    modules = {name: state for kind, name, state in evidence.trace if kind == tracing.MODULE}
+    modules = {**dict.fromkeys(evidence.summary["modules"]), **modules}
+    modules.pop(main, None)
+    sources = [name for name in modules if name.endswith(".py") and (root / name).exists()]
+    files = [asked.flow, *(root / name for name in sources)]
+    made_by_it = (tracing.WRITTEN, tracing.APPENDED)
+    written = {name for kind, name, _ in evidence.trace if kind in made_by_it}
+    appended = {name for kind, name, _ in evidence.trace if kind == tracing.APPENDED}
+
+    def counts(name: str) -> bool:
+        return name not in made.code and not own.covers(name)
+
+    places = _import_path(asked, evidence.summary["import_path"])
+    made.code = {name: entry for nested in evidence.nested for name, entry in nested["code"].items()}
+    made.code |= _code(asked, evidence.executed, sources, places)
+    inputs = _seen_inputs(evidence.trace, root, written, counts, own.covers)
+    for name, state in modules.items():
+        if state is not None and _has_changed(root / name, state):
+            inputs[name] = CHANGED
+        elif not name.endswith(".py"):  # an extension module
+            inputs[name] = known.of(name) or MISSING
+    for name, state in _declared_inputs(asked, files, evidence.before, written).items():
+        if counts(name.removesuffix("/**")) and inputs.get(name, MISSING) in (MISSING, EXISTS):
+            inputs[name] = state
+    for entry in evidence.nested:
+        for name, state in entry["inputs"].items():
+            if not own.made(name.rstrip("/*"), state):
+                inputs[name] = _both(inputs.get(name, state), state)
+    for name in _module_files(evidence.summary["unresolved"], places, root):
+        if not (root / name).exists():
+            inputs.setdefault(name, MISSING)
+    inputs |= {name: APPENDED for name in appended if name not in inputs and not own.covers(name)}
+    made.inputs = dict(sorted(inputs.items()))
+    for name in sorted(written - appended):
+        state = known.of(name)
+        if state and not own.covers(name) and not name.startswith(own.directory):
+            made.outputs[_from(asked.directory, root / name)] = state
+    made.outputs |= own.outputs_of_nested
+    made.environment = _environment(asked, files, evidence)
+
+
+def as_nested(finished: Record, directory: Path, root: Path) -> dict[str, Any]:
+    """What a build needs to know of a flow's run: its fingerprint, and the names of its files."""
+    own = RunDirectory(directory, Path(finished.flow).stem).own_files
+    return {
+        "inputs": finished.inputs,
+        "code": finished.code,
+        "environment": finished.environment,
+        "outputs": {name_of(directory / name, root): state for name, state in finished.outputs.items()},
+        "own": [name_of(directory / name, root) for name in own],
+        "known": is_known(finished),
+    }
+
+
+def _from(directory: Path, path: Path) -> str:
+    return os.path.relpath(path, directory).replace(os.sep, "/")
+
+
+class _Own:
+    """What lies in a run directory because of the run: no input of it."""
+
+    def __init__(self, asked: Asked, made: Record, nested: Sequence[Mapping[str, Any]]) -> None:
+        root = asked.project_root
+        self.directory = name_of(asked.directory, root) + "/"
+        own = (*RunDirectory(asked.directory, asked.flow.stem).own_files, *made.outputs)
+        self._names = {name_of(asked.directory / name, root) for name in own}
+        self._states: dict[str, str] = {}
+        for entry in nested:
+            self._names.update(entry["own"])
+            self._states |= entry["outputs"]
+        self._names.update(self._states)
+        self.outputs_of_nested = {
+            _from(asked.directory, root / name): state for name, state in self._states.items()
+        }
+        self._nested = tuple(name_of(asked.directory / run, root) + "/" for run in made.runs)
+
+    def made(self, name: str, state: str) -> bool:
+        """Whether the input of a nested run is what the run itself made.
+
+        A file elsewhere that a flow looked for, and a later one wrote, is not: it was another one then.
+        """
+        elsewhere = name in self._states and not name.startswith(self.directory)
+        return state == self._states[name] if elsewhere else self.covers(name)
+
+    def covers(self, name: str) -> bool:
+        """Whether the run made this file, or this directory holds the run or nested ones."""
+        directory = f"{name}/"
+        return name in self._names or any(
+            run.startswith(directory) for run in (self.directory, *self._nested)
+        )
+
+
+def _both(one: str, other: str) -> str:
+    """The state of an input of two nested runs: if it was not the same for both, it changed in between."""
+    if one == other or other in (APPENDED, EXISTS):
+        return one
+    return other if one in (APPENDED, EXISTS) else CHANGED
+
+
+def _seen_inputs(
+    trace: Sequence[tuple[str, str, Any]],
+    root: Path,
+    written: Set[str],
+    counts: Callable[[str], bool],
+    covers: Callable[[str], bool],
+) -> dict[str, str]:
+    """What the trace tells. A file of code that is read as data counts by its content, too."""
+    known = digests.of_project(root)
+    inputs: dict[str, str] = {}
+    for kind, name, state in trace:
+        path = root / name
+        if kind in (tracing.MODULE, tracing.WRITTEN, tracing.APPENDED):
+            continue
+        if covers(name) if kind == tracing.READ else not counts(name):
+            continue
+        if kind == tracing.LISTED:
+            inputs |= {name: MISSING} if state is None else {f"{name}/": _listing(state)}
+        elif kind == tracing.LOOKED_FOR and name in inputs:
+            continue
+        elif state is None:
+            inputs[name] = MISSING
+        elif state == DIRECTORY:
+            inputs[name] = DIRECTORY
+        elif kind == tracing.LOOKED_FOR and (name in written or _has_changed(path, state)):
+            inputs[name] = EXISTS
+        else:
+            inputs[name] = CHANGED if _has_changed(path, state) else known.of(path) or EXISTS
+    return inputs
+
+
+def _declared_inputs(
+    asked: Asked, files: Sequence[Path], before: Snapshot, written: Set[str]
+) -> dict[str, str]:
+    root, known = asked.project_root, digests.of_project(asked.project_root)
+    now = declared(asked, files, before.earlier)
+    names = dict.fromkeys([*before.states, *now])
+    filled = [  # a directory into which something is written is no input as a whole
+        name.removesuffix("**")
+        for name in names
+        if name.endswith("/**")
+        and any(
+            other.startswith(name.removesuffix("**"))
+            for other in (*written, *(now.keys() - before.states.keys()))
+        )
+    ]
+    inputs: dict[str, str] = {}
+    for name in names:
+        if name in written or any(name.startswith(place) for place in filled):
+            continue
+        if name.endswith("/**"):
+            inputs[name] = ALL
+            continue
+        state = before.states.get(name)
+        if state is None:  # named by a module that was not known before
+            info = _state(root / name)
+            changed = info is None or may_change_unseen(tuple(info[:4]), before.moment)
+        else:
+            changed = _has_changed(root / name, state)
+        inputs[name] = CHANGED if changed else known.of(name) or MISSING
+    return inputs
+
+
+def _is_digest(state: str) -> bool:
+    """Whether the content was known: an unreadable file equals no other."""
+    return state.startswith("blake2b:")
+
+
+def _has_changed(path: Path, state: Sequence[Any]) -> bool:
+    try:
+        now = stat_of(os.stat(path))
+    except OSError:
+        return True
+    return list(now) != list(state[:4]) or (len(state) > 4 and digests.digest(path) != state[4])
+
+
+def _listing(names: Sequence[str]) -> str:
+    return _LISTING + digest_of_text("\n".join(sorted(_not_ours(names))))
+
+
+def _import_path(asked: Asked, more: Iterable[str]) -> list[str]:
+    """Where modules are looked for: as it was to be, and what the run itself added in the project."""
+    return list(
+        dict.fromkeys([*asked.import_path, *(os.path.join(asked.project_root, name) for name in more)])
+    )
+
+
+def _code(
+    asked: Asked, executed: flow.Flow, sources: Sequence[str], places: Sequence[str]
+) -> dict[str, dict[str, Any]]:
+    root, known = asked.project_root, digests.of_project(asked.project_root)
+    texts = {name: _text_of(root / name) for name in sources}
+    docstrings = any(map(meaning.sees_docstrings, (executed.text, *texts.values())))
+    entries: dict[str, dict[str, Any]] = {
+        name_of(asked.flow, root): {
+            "kind": "flow",
+            "text": executed.digest,
+            "meaning": executed.meaning(docstrings=docstrings),
+        }
+    }
+    for name, text in texts.items():
+        entries[name] = {
+            "kind": "module",
+            "text": known.of(name) or MISSING,
+            "meaning": meaning.of_module(text, docstrings=docstrings),
+        }
+    if docstrings:
+        for entry in entries.values():
+            entry["docstrings"] = True
+    for name in _named_modules([asked.flow, *(root / name for name in sources)], places, root):
+        entries.setdefault(name, {"kind": "unused"})
+    return entries
+
+
+def _text_of(path: Path) -> str:
+    try:
+        return path.read_text("utf-8-sig")
+    except (OSError, UnicodeDecodeError):
+        return ""
+
+
+def _named_modules(files: Iterable[Path], import_path: Sequence[str], root: Path) -> Iterator[str]:
+    """The files of the project that the imports in these files name, whether they were imported or not."""
+    known = digests.of_project(root)
+    below = {path: _names_in(path) for path in import_path if _is_below(path, root)}
+    for path in files:
+        found = known.of(path)
+        if found is None:
+            continue
+        for module in meaning.mentions_in(path, found).imports:
+            top = module.partition(".")[0]
+            places = [place for place, names in below.items() if top in names or f"{top}.py" in names]
+            yield from (name for name in _module_files([module], places, root) if (root / name).is_file())
+
+
+def _is_below(path: str, root: Path) -> bool:
+    return f"{path}{os.sep}".startswith(f"{root}{os.sep}")
+
+
+_directories: dict[str, tuple[digests.Stat, int, frozenset[str]]] = {}
+
+
+def _names_in(directory: str) -> frozenset[str]:
+    """The names in a directory, remembered as long as its stat is the same."""
+    moment = time.time_ns()
+    try:
+        state = stat_of(os.stat(directory))
+        entry = _directories.get(directory)
+        if entry is None or entry[0] != state or may_change_unseen(state, entry[1]):
+            _directories[directory] = entry = state, moment, frozenset(os.listdir(directory))
+    except OSError:
+        return frozenset()
+    return entry[2]
+
+
+def _module_files(modules: Iterable[str], import_path: Sequence[str], root: Path) -> Iterator[str]:
+    """Where modules would be found in the project."""
+    below = [path for path in import_path if _is_below(path, root)]
+    for module in modules:
+        for path in below:
+            start = name_of(os.path.join(path, *module.split(".")), root)
+            yield f"{start}.py"
+            yield f"{start}/__init__.py"
+
+
+def _environment(asked: Asked, files: Sequence[Path], evidence: Evidence) -> dict[str, Any]:
+    root, known = asked.project_root, digests.of_project(asked.project_root)
+    names = set(evidence.summary["libraries"])
+    for path in files:
+        found = known.of(path)
+        if found is not None:
+            names |= {name.partition(".")[0] for name in meaning.mentions_in(path, found).imports}
+    versions = {owner: version_of(owner) for name in names for owner in _owners().get(name, ())}
+    absent = {name.partition(".")[0] for name in evidence.summary["unresolved"]}
+    for entry in evidence.nested:
+        versions |= entry["environment"].get("libraries", {})
+        absent |= set(entry["environment"].get("absent", ()))
+    return {
+        "python": platform.python_version(),
+        "platform": sys.platform,
+        "libraries": {name: versions[name] for name in sorted(versions)},
+        "absent": sorted(absent),
+        "import_path": [name_of(path, root) for path in asked.import_path],
+        "own_path": _own_path(evidence, asked),
+    }
+
+
+def _own_path(evidence: Evidence, asked: Asked) -> list[str]:
+    """What the run, or one nested in it, added to the directories to import from."""
+    nested = (name for entry in evidence.nested for name in entry["environment"].get("own_path", ()))
+    given = {name_of(path, asked.project_root) for path in asked.import_path}
+    found = dict.fromkeys([*evidence.summary["import_path"], *nested])
+    return [name for name in found if name not in given]
+
+
+@functools.cache
+def _owners() -> dict[str, list[str]]:
+    """Top-level module to the distributions it comes from, read off their lists of files."""
+    found: dict[str, list[str]] = {}
+    for distribution in importlib.metadata.distributions():
+        name = distribution.metadata["Name"]
+        for top in set(_TOP_LEVEL.findall(distribution.read_text("RECORD") or "")):
+            found.setdefault(top, []).append(name)
+    return found
+
+
+@functools.cache
+def version_of(distribution: str) -> str | None:
+    """The version that is installed, ``None`` if it is not."""
+    try:
+        return importlib.metadata.version(distribution)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+# --- the comparison ------------------------------------------------------------------------------
+
+
+def read_finished(directory: Path) -> tuple[Record | None, str]:
+    """The record of a run that finished and is not red, or the reason why there is none."""
+    if not (directory / record.RECORD_NAME).exists():
+        return None, "never run" if not directory.exists() else "there is no record of a run"
+    try:
+        found = record.read_record(directory)
+    except RecordError as error:
+        return None, f"record: {error}"
+    if found.light in (Status.SUCCESS, Status.WARNING):
+        return found, ""
+    return None, {
+        Status.ERROR: "the last run failed",
+        Status.INTERRUPTED: "the last run was interrupted",
+    }.get(found.light, "it is being executed")
+
+
+def why_stale(asked: Asked, found: Record, earlier: Iterable[str] = ()) -> list[str]:
+    """Why a run that finished is not up to date; nothing if it is.
+
+    :param found: its record. :param earlier: what earlier flows of the same build wrote, by name.
+    """
+    root = asked.project_root
+    if found.flow != name_of(asked.flow, root):
+        return [f"flow: {found.flow} → {name_of(asked.flow, root)}"]
+    if not is_known(found):
+        return [*_nested_changes(found, asked), "it is not known what the last run read"]
+    reasons = [
+        *_nested_changes(found, asked),
+        *_clock(found),
+        *_config_changes(found, asked),
+        *_code_changes(found, asked),
+        *_input_changes(found, asked, earlier),
+        *_output_changes(found, asked),
+        *_environment_changes(found, asked),
+    ]
+    return _shortened(reasons)
+
+
+def is_known(made: Record) -> bool:
+    """Whether the record says what the run was made of: not if it failed, or ran as a script."""
+    return {"libraries", "import_path", "absent"} <= made.environment.keys() and made.flow in made.code
+
+
+def _shortened(reasons: Sequence[str]) -> list[str]:
+    kinds: dict[str, list[str]] = {}
+    for reason in reasons:
+        kinds.setdefault(reason.partition(":")[0], []).append(reason)
+    shown = []
+    for kind, all_of_it in kinds.items():
+        shown += all_of_it[:_MOST_REASONS]
+        if len(all_of_it) > _MOST_REASONS:
+            shown.append(f"{kind}: … and {len(all_of_it) - _MOST_REASONS} more")
+    return shown
+
+
+def _clock(found: Record) -> Iterator[str]:
+    for moment in (found.started, found.ended):
+        try:
+            ahead = (datetime.fromisoformat(moment or "") - datetime.now(timezone.utc)).total_seconds()
+        except (ValueError, TypeError):
+            yield f"record: {moment!r} is no time"
+            continue
+        if ahead > _CLOCK_TOLERANCE:
+            yield f"clock: it has gone backwards since the last run ({moment})"
+            return
+
+
+def _config_changes(found: Record, asked: Asked) -> Iterator[str]:
+    old, then = dict(found.config), str(found.config.get("_project_root", ""))
+    new = {**asked.config, "_project_root": str(asked.project_root)}
+    if strict_json.canonical(old) == strict_json.canonical(new):
+        return
+    yield from _differences(_portable(old, then), _portable(new, str(asked.project_root)), "")
+
+
+def _portable(value: Any, root: str) -> Any:
+    """With the project root, wherever it is, as a dot."""
+    if isinstance(value, str):
+        if value == root:
+            return "."
+        return f".{os.sep}{value[len(root) + 1 :]}" if root and value.startswith(root + os.sep) else value
+    if isinstance(value, dict):
+        return {key: _portable(item, root) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_portable(item, root) for item in value]
+    return value
+
+
+def _differences(old: Any, new: Any, place: str, key: str = "") -> Iterator[str]:
+    if isinstance(old, dict) and isinstance(new, dict):
+        for name in dict.fromkeys([*new, *old]):
+            inner = f"{place}.{name}" if place else str(name)
+            if name not in old:
+                yield f"config: {inner} = {_shown(new[name], name)} is new"
+            elif name not in new:
+                yield f"config: {inner} is gone (it was {_shown(old[name], name)})"
+            else:
+                yield from _differences(old[name], new[name], inner, str(name))
+    elif strict_json.canonical(old) != strict_json.canonical(new):
+        yield f"config: {place} {_shown(old, key)} → {_shown(new, key)}"
+
+
+def _shown(value: Any, key: str) -> str:
+    text = strict_json.dumps(strict_json.redact({key: value})[key], indent=None).strip()
+    return text if len(text) <= _LONGEST_VALUE else f"{text[: _LONGEST_VALUE - 1]}…"
+
+
+def _code_changes(found: Record, asked: Asked) -> Iterator[str]:
+    root, known = asked.project_root, digests.of_project(asked.project_root)
+    for name, entry in found.code.items():
+        if entry.get("kind") == "unused":
+            continue
+        path, now = root / name, known.of(name)
+        if now is None:
+            yield f"code missing: {name}"
+        elif now != entry.get("text"):
+            docstrings = bool(entry.get("docstrings"))
+            try:
+                if entry.get("kind") == "module":
+                    meant = meaning.of_module(_text_of(path), docstrings=docstrings)
+                else:
+                    meant = flow.read(path).meaning(docstrings=docstrings)
+            except FlowError as error:
+                yield f"code: {error}"
+                continue
+            if meant != entry.get("meaning"):
+                yield f"code: {name}{_cell_of(found, asked, name) if entry.get('kind') == 'flow' else ''}"
+    files = [root / name for name, entry in found.code.items() if entry.get("kind") != "unused"]
+    places = _import_path(asked, found.environment.get("own_path", ()))
+    for name in _named_modules(files, places, root):
+        if name not in found.code:
+            yield f"code appeared: {name}"
+
+
+def _cell_of(found: Record, asked: Asked, name: str) -> str:
+    """Which cell of a flow changed, if the notebook of the run is still there to compare with."""
+    runs = [(asked.directory, found), *record.child_records(found, asked.directory)]
+    for directory, made in runs:
+        if made.flow != name:
+            continue
+        now = flow.read(asked.project_root / name)
+        old = flow.executed_cells(RunDirectory(directory, Path(name).stem).notebook)
+        index = None if old is None else meaning.first_difference(old, now.cells)
+        if index is not None:
+            number, line = now.place_of(index)
+            return f", cell {number}" + (f" (line {line})" if line else "")
+    return ""
+
+
+def _input_changes(found: Record, asked: Asked, earlier: Iterable[str]) -> Iterator[str]:
+    root, known = asked.project_root, digests.of_project(asked.project_root)
+    for name, state in found.inputs.items():
+        if state in (ALL, APPENDED):
+            continue
+        if state == CHANGED:
+            yield f"input changed during the last run: {name}"
+        elif state.startswith(_LISTING):
+            try:
+                now = _listing(os.listdir(root / name))
+            except OSError:
+                now = MISSING
+            if now != state:
+                yield f"input {'missing' if now == MISSING else 'changed: other files in'}: {name}"
+        elif state in (MISSING, EXISTS, DIRECTORY):
+            path = os.path.join(root, name)
+            there = os.path.isdir(path) if state == DIRECTORY else os.path.lexists(path)
+            if there == (state == MISSING):
+                yield f"input {'appeared' if there else 'missing'}: {name}"
+        else:
+            now_is = known.of(name)
+            if now_is != state or not _is_digest(state):
+                yield f"input {'missing' if now_is is None else 'changed'}: {name}"
+    files = [root / name for name, entry in found.code.items() if entry.get("kind") != "unused"]
+    start = name_of(asked.directory, root)
+    made = {f"{start}/{name}" for name in found.outputs}
+    known_names = (found.inputs, found.code, made)
+    news = [
+        name for name in declared(asked, files, earlier) if not any(name in names for names in known_names)
+    ]
+    if news:
+        own = _Own(asked, found, ())
+        filled = [name.removesuffix("**") for name in news if name.endswith("/**")]
+        for name in news:
+            if not own.covers(name.removesuffix("/**")) and not any(map(name.startswith, filled)):
+                yield f"input appeared: {name}"
+
+
+def _output_changes(found: Record, asked: Asked) -> Iterator[str]:
+    known = digests.of_project(asked.project_root)
+    for name, state in found.outputs.items():
+        now = known.of(os.path.normpath(f"{asked.directory}{os.sep}{name}"))
+        if now != state or not _is_digest(state):
+            shown = name_of(asked.directory / name, asked.project_root)
+            yield f"output {'missing' if now is None else 'changed'}: {shown}"
+    names = RunDirectory(asked.directory, asked.flow.stem)
+    for path in (names.notebook, names.config, names.output):
+        if not path.is_file():
+            yield f"output missing: {name_of(path, asked.project_root)}"
+
+
+def _nested_changes(found: Record, asked: Asked) -> Iterator[str]:
+    for path, nested in record.child_records(found, asked.directory):
+        if nested.light not in (Status.SUCCESS, Status.WARNING):
+            yield f"nested run: {name_of(path, asked.project_root)} is {nested.light.light}"
+
+
+def _environment_changes(found: Record, asked: Asked) -> Iterator[str]:
+    then, now = found.environment, platform.python_version()
+    if str(then.get("python")).split(".")[:2] != now.split(".")[:2]:
+        yield f"environment: Python {then.get('python')} → {now}"
+    if then.get("platform") != sys.platform:
+        yield f"environment: {then.get('platform')} → {sys.platform}"
+    for name, version in then["libraries"].items():
+        if version_of(name) != version:
+            yield f"environment: {name} {version or 'absent'} → {version_of(name) or 'absent'}"
+    for name in then["absent"]:
+        if _is_installed(name):
+            yield f"environment: {name} absent → {version_of(name) or 'there'}"
+    import_path = [name_of(path, asked.project_root) for path in asked.import_path]
+    if then["import_path"] != import_path:
+        yield f"environment: import path {then['import_path']} → {import_path}"
+
+
+@functools.cache
+def _is_installed(module: str) -> bool:
+    try:
+        return importlib.util.find_spec(module) is not None
+    except (ImportError, ValueError):
+        return False
+
+
+# --- declared up to date -------------------------------------------------------------------------
+
+
+def accept(asked: Asked, found: Record) -> list[str]:
+    """Make a run that finished up to date as it is; the record keeps that, and despite what.
+
+    :returns: what cannot be accepted; the record is of no use then.
+    """
+    reasons = why_stale(asked, found)
+    if not reasons or not is_known(found):
+        return reasons
+    root, known = asked.project_root, digests.of_project(asked.project_root)
+    own = _Own(asked, found, ())
+    found.inputs = {name: _state_now(root, name, state) for name, state in found.inputs.items()}
+    found.code = {name: entry for name, entry in found.code.items() if (root / name).is_file()}
+    for name, entry in found.code.items():
+        if entry["kind"] != "unused":
+            docstrings = bool(entry.get("docstrings"))
+            entry["text"] = known.of(name)
+            if entry["kind"] == "module":
+                entry["meaning"] = meaning.of_module(_text_of(root / name), docstrings=docstrings)
+            else:
+                entry["meaning"] = flow.read(root / name).meaning(docstrings=docstrings)
+    files = [root / name for name, entry in found.code.items() if entry["kind"] != "unused"]
+    for name in _named_modules(files, _import_path(asked, found.environment.get("own_path", ())), root):
+        found.code.setdefault(name, {"kind": "unused"})
+    for name, kind in declared(asked, files).items():
+        if name not in found.code and not own.covers(name.removesuffix("/**")):
+            found.inputs.setdefault(name, kind or known.of(name) or MISSING)
+    outputs = {name: known.of(os.path.normpath(asked.directory / name)) for name in found.outputs}
+    found.outputs = {name: state for name, state in outputs.items() if state is not None}
+    found.config = {**asked.config, "_project_root": str(root)}
+    libraries = {name: version_of(name) for name in found.environment["libraries"]}
+    found.environment |= {
+        "python": platform.python_version(),
+        "platform": sys.platform,
+        "libraries": {name: version for name, version in libraries.items() if version is not None},
+        "absent": [name for name in found.environment["absent"] if not _is_installed(name)],
+        "import_path": [name_of(path, root) for path in asked.import_path],
+    }
+    found.accepted.append({"time": record.now(), "reasons": reasons})
+    return why_stale(asked, found)
+
+
+def _state_now(root: Path, name: str, state: str) -> str:
+    if state in (ALL, APPENDED):
+        return state
+    path = root / name
+    if state.startswith(_LISTING):
+        return _listing(os.listdir(path)) if path.is_dir() else MISSING
+    if path.is_dir():
+        return DIRECTORY
+    return digests.of_project(root).of(path) or MISSING
