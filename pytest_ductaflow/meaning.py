@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import functools
+import itertools
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -115,6 +116,8 @@ def mentions(text: str) -> Mentions:
                 imports.update(f"{node.module}.{alias.name}" for alias in node.names if alias.name != "*")
             elif isinstance(node, ast.Constant) and isinstance(node.value, str):
                 texts |= dict.fromkeys(_names_in(node.value))
+            elif joined := _joined(node):
+                texts[joined] = None
     for magic in _COMMENTED_MAGIC.finditer(text):
         texts |= dict.fromkeys(_words(magic[0]))
     return Mentions(frozenset(imports), tuple(texts))
@@ -127,6 +130,23 @@ def mentions_in(path: Path, digest: str) -> Mentions:
         return mentions(path.read_text("utf-8-sig"))
     except (OSError, UnicodeDecodeError):
         return Mentions()
+
+
+def _joined(node: ast.AST) -> str | None:
+    """The constant end of a path that is put together, as in ``root / "data" / "a.csv"``."""
+    parts: list[ast.expr] = []
+    if isinstance(node, ast.Call):
+        function = node.func
+        name = function.attr if isinstance(function, ast.Attribute) else getattr(function, "id", "")
+        if name in ("join", "joinpath", "Path"):
+            parts = node.args[::-1]
+    else:
+        while isinstance(node, ast.BinOp) and isinstance(node.op, ast.Div):
+            parts.append(node.right)
+            node = node.left
+    values = (getattr(part, "value", None) for part in parts)
+    end = [str(value) for value in itertools.takewhile(lambda value: isinstance(value, str), values)][::-1]
+    return "/".join(end) if len(end) > 1 else None
 
 
 def _names_in(text: str) -> Iterator[str]:

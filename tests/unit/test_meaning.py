@@ -116,5 +116,19 @@ def test_what_a_text_names() -> None:
     assert "no path" not in found.texts
 
 
+@pytest.mark.parametrize(
+    "code",
+    [
+        "x = root / 'data' / 'a.csv'",
+        "x = Path(root) / 'data' / 'a.csv'",
+        "x = os.path.join(root, 'data', 'a.csv')",
+        "x = Path(root, 'data', 'a.csv')",
+        "x = root.joinpath('data', 'a.csv')",
+    ],
+)
+def test_a_path_that_is_put_together_is_named(code: str) -> None:
+    assert "data/a.csv" in meaning.mentions(code).texts
+
+
 def test_a_text_that_is_no_python_names_what_is_quoted() -> None:
     assert "data/a.csv" in meaning.mentions("what is 'data/a.csv'").texts
