@@ -204,7 +204,7 @@ class Trace:
         _within.us = True
         try:
             name = self._below(path)
-            if name is not None and "\n" not in name and (READ, name) not in self._seen:
+            if name is not None and "\n" not in name and (READ, name) not in self._seen and not _measures(sys._getframe(2)):
                 self._say(LOOKED_FOR, name)
         except Exception:
             self.lost = True
@@ -313,6 +313,12 @@ def top_level_modules() -> frozenset[str]:
 def _is_import(file: str) -> bool:
     """Whether code of this file is Python's import system, or looks for distributions."""
     return file.startswith("<frozen importlib") or "/importlib/" in file
+
+
+def _measures(frame: Any) -> bool:
+    """Whether coverage.py is here, or calls this: it looks for files to tell whose code it measures."""
+    files = (frame.f_code.co_filename, frame.f_back.f_code.co_filename if frame.f_back else "")
+    return any(f"{os.sep}coverage{os.sep}" in file for file in files)
 
 
 def _source_of(name: str, path: str) -> str | None:

@@ -48,7 +48,8 @@ VISIBLE = {
     "executable": "[sys.executable, sys.prefix, sys.base_prefix, sys.exec_prefix, sys.platform]",
     "import path": "[path for path in sys.path if not path.startswith(config['_project_root'])]",
     "import path begins": "sys.path[0]",
-    "import system": "[list(map(str, sys.meta_path)), len(sys.path_hooks), sys.dont_write_bytecode, sys.pycache_prefix]",
+    # One finder more, which finds nothing: tracing.
+    "import system": "[[str(f) for f in sys.meta_path if type(f).__name__ != 'Trace'], len(sys.path_hooks), sys.dont_write_bytecode, sys.pycache_prefix]",
     "interpreter's limits": "[sys.getrecursionlimit(), sys.getswitchinterval(), threading.stack_size()]",
     "hooks": "list(map(repr, [sys.excepthook, sys.unraisablehook, sys.breakpointhook, threading.excepthook, type(sys.displayhook).__name__]))",
     "tracing": "[sys.gettrace(), sys.getprofile()]",
