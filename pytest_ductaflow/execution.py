@@ -22,7 +22,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
-from pytest_ductaflow import context, digests, engines, freshness, record, strict_json
+from pytest_ductaflow import context, digests, engines, figures, freshness, record, strict_json
 from pytest_ductaflow.capture import OutputReader
 from pytest_ductaflow.engines import tracing
 from pytest_ductaflow.errors import ConfigError, FlowError, RecordError, RunBusy, RunFailed, describe_error
@@ -114,6 +114,9 @@ def execute(
             run.end({"type": type(error).__name__, "message": message}, reader, interrupted=interrupted)
             raise
         run.record.cells = _cells(outcome)
+        run.record.timings = [
+            {"line": run.flow.line_of_executed(cell), "seconds": seconds} for cell, seconds in outcome.seconds
+        ]
         remarks = [outcome.remark] if outcome.remark else []
         run.end(_error(run, outcome, stopped), reader, outcome.events, remarks, trace=outcome.trace)
     return run.record
@@ -321,6 +324,7 @@ class Run:
         """
         names = self.directory
         self.remove_outputs()
+        figures.remove(names.notebook)
         for path in (
             names.record,
             names.html,

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any, Final
 from pytest_ductaflow import strict_json
 from pytest_ductaflow.digests import digest
 from pytest_ductaflow.errors import ConfigError, RecordError, RunBusy, describe_error
+from pytest_ductaflow.figures import FIGURES
 from pytest_ductaflow.status import Status, worst
 
 if TYPE_CHECKING:
@@ -72,7 +73,7 @@ class RunDirectory:
     def own_files(self) -> frozenset[str]:
         """Names of the files that are ours, so not outputs of the flow."""
         ours = (self.notebook, self.config, self.output, self.html, self.record)
-        return frozenset(path.name for path in ours) | {_LOCK_NAME, CLI_OUTPUT_NAME}
+        return frozenset(path.name for path in ours) | {_LOCK_NAME, CLI_OUTPUT_NAME, FIGURES}
 
 
 @dataclass
@@ -81,7 +82,8 @@ class Record:
 
     Times are ISO 8601 in UTC, durations seconds, ``flow`` and ``inputs`` relative to the project root,
     ``runs`` and ``outputs`` relative to the run directory. ``cells.current`` is the 0-based notebook
-    cell that runs or ran last; ``warnings`` hold 1-based lines of the output file. What ``inputs``,
+    cell that runs or ran last; ``timings`` say how many seconds each cell took and at which line of the
+    flow it starts (``None``: the injected config); ``warnings`` hold 1-based lines of the output file. What ``inputs``,
     ``outputs``, ``code`` and ``environment`` hold is described in ``freshness``; ``accepted`` is when
     somebody declared the run up to date, and despite what.
     """
@@ -99,6 +101,7 @@ class Record:
     ended: str | None = None
     duration: float | None = None
     cells: dict[str, Any] = field(default_factory=lambda: {"total": 0, "done": 0, "current": None})
+    timings: list[dict[str, Any]] = field(default_factory=list)
     warnings: list[dict[str, Any]] = field(default_factory=list)
     error: dict[str, Any] | None = None
     runs: list[str] = field(default_factory=list)
@@ -227,6 +230,8 @@ def _check_types(record: Record) -> None:
         )
         and all(isinstance(entry, dict) for entry in record.code.values())
         and isinstance(record.accepted, list)
+        and isinstance(record.timings, list)
+        and all(isinstance(timing, dict) for timing in record.timings)
         and isinstance(record.warnings, list)
         and all(isinstance(warning, dict) and "text" in warning for warning in record.warnings)
         and isinstance(record.runs, list)
@@ -284,9 +289,11 @@ def files_in(directory: RunDirectory) -> dict[str, tuple[int, int]]:
         if nested and any(entry.name in (RECORD_NAME, _LOCK_NAME) for entry in entries):
             continue
         for entry in entries:
+            if not nested and (entry.name in directory.own_files or _TEMPORARY.fullmatch(entry.name)):
+                continue
             if entry.is_dir(follow_symlinks=False):
                 pending.append(Path(entry.path))
-            elif nested or not (entry.name in directory.own_files or _TEMPORARY.fullmatch(entry.name)):
+            else:
                 info = entry.stat(follow_symlinks=False)
                 if stat.S_ISREG(info.st_mode):
                     name = Path(entry.path).relative_to(directory.path).as_posix()

@@ -14,6 +14,7 @@ PACKAGE = Path(pytest_ductaflow.__file__).parent
 FLOORS = {
     "digests": 0,
     "errors": 0,
+    "figures": 0,
     "meaning": 0,
     "status": 0,
     "strict_json": 0,
@@ -44,7 +45,10 @@ FLOORS = {
     "engines.papermill": 2,
     "execution": 3,
     "report": 3,
+    "report.live": 3,
     "report.page": 3,
+    "report.rows": 3,
+    "report.sweep": 3,
     "report.failure": 3,
     "config": 4,
     "script": 4,
