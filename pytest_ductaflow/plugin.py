@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, Final
 import pytest
 
 from pytest_ductaflow.names import check_pattern
-from pytest_ductaflow.reporting import Reporting
+from pytest_ductaflow.live import Live
+from pytest_ductaflow.reporting import Reporting, executes_nothing
 
 if TYPE_CHECKING:
     from pytest_ductaflow.items import InstanceFile
@@ -56,6 +57,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--ductaflow-with-needed",
         action="store_true",
         help="also select the instances that the selected ones need",
+    )
+    group.addoption(
+        "--ductaflow-report",
+        choices=("page", "none"),
+        default="page",
+        help="page: write runs/conductor_status_report.html while instances run (the default); none: do not",
     )
     group.addoption(
         "--no-execute",
@@ -124,6 +131,8 @@ def pytest_configure(config: pytest.Config) -> None:
     if worker_input is None:
         config.stash[_IDENTIFIER] = uuid.uuid4().hex
         config.pluginmanager.register(Reporting(config), "ductaflow-reporting")
+        if config.getoption("--ductaflow-report") != "none" and not executes_nothing(config):
+            config.pluginmanager.register(Live(config, config.stash[_IDENTIFIER]), "ductaflow-live")
         distribution = config.getoption("dist", "no")
         if distribution != "no" and config.stash.get(_CHOSE_DIST, False) and _instance_files(config):
             text = (

@@ -11,12 +11,15 @@ import html
 import os
 from collections import Counter
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote
 
 import pytest
 
 from pytest_ductaflow.status import Status
+
+if TYPE_CHECKING:
+    from pytest_ductaflow.live import Live
 
 _WORDS: Final = {
     Status.SUCCESS: ("passed", ".", ("PASSED (green)", {"green": True})),
@@ -152,23 +155,9 @@ class Reporting:
         terminalreporter.line("")
         if self._lost:
             terminalreporter.write_line(f"collected but not reported: {', '.join(self._lost)}", red=True)
-        try:
-            shown = os.path.relpath(self._write_page())
-        except Exception as error:  # a page beside the results: a full disk must not hide them
-            shown = f"not written: {type(error).__name__}: {error}"
-        terminalreporter.write_line(f"status page: {shown}")
-
-    def _write_page(self) -> Path:
-        from pytest_ductaflow.record import write_atomically  # only a session with runs gets here
-        from pytest_ductaflow.report import generate_status_report, is_current
-
-        runs = self._config.rootpath / "runs"
-        page = runs / "conductor_status_report.html"
-        runs.mkdir(exist_ok=True)  # all may have been skipped
-        if is_current(page):
-            return page
-        write_atomically(page, generate_status_report(model_root=runs).encode())
-        return page
+        live: Live | None = self._config.pluginmanager.get_plugin("ductaflow-live")
+        if live is not None:
+            terminalreporter.write_line(f"status page: {live.outcome}")
 
     # --- pytest-html ---
 

@@ -53,6 +53,7 @@ FLOORS = {
     "config": 4,
     "script": 4,
     "debug": 4,
+    "live": 5,
     "representation": 5,
     "items": 5,
     "session": 5,

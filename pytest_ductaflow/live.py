@@ -1,0 +1,184 @@
+"""The status page while a session runs: written again as instances start, go on and end.
+
+Hooks of the controlling process tell a sweep what happens; a thread writes the page, at most once a
+second and for at most a twentieth of its time. A page that nobody writes any more tells so itself.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import shlex
+import threading
+import time
+from collections.abc import Iterable
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import pytest
+
+if TYPE_CHECKING:
+    from pytest_ductaflow.instance import Instance
+    from pytest_ductaflow.report.sweep import Sweep
+
+PAGE: Final = "conductor_status_report.html"
+#: Seconds between two pages, at least; and how many times as long as writing one takes.
+_INTERVAL: Final = 1.0
+_SHARE: Final = 20
+#: Exit status of a session that ran to its end.
+_ENDED: Final = (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED, pytest.ExitCode.NO_TESTS_COLLECTED)
+
+
+class Live:
+    """Hooks of the controlling process, and the thread that writes.
+
+    :param identifier: of the session, as records have it.
+    """
+
+    def __init__(self, config: pytest.Config, identifier: str) -> None:
+        self._config = config
+        self._runs = config.rootpath / "runs"
+        #: What the terminal says of the page: its path, or why there is none.
+        self.outcome = os.path.relpath(self._runs / PAGE)
+        self.sweep: Sweep | None = None
+        self._session: dict[str, Any] = {"id": identifier, "state": "running", "started": time.time()}
+        self._workers: dict[str, None] = {}
+        self._interval = _INTERVAL
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._work, name="ductaflow-page", daemon=True)
+
+    # --- hooks ---
+
+    def pytest_runtestloop(self, session: pytest.Session) -> None:
+        """What is to run, without xdist."""
+        found = ((item.nodeid, getattr(item, "instance", None)) for item in session.items)
+        self._expect({node_id: instance for node_id, instance in found if _is_instance(instance)})
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_xdist_node_collection_finished(self, node: Any, ids: list[str]) -> None:
+        """What is to run, as the first worker collected it."""
+        self._workers[node.gateway.id] = None
+        if self.sweep is None:
+            self._expect(_instances_of(ids, self._config.rootpath))
+
+    def pytest_runtest_logstart(self, nodeid: str) -> None:
+        """A test starts."""
+        if self.sweep is not None:
+            self.sweep.start(nodeid)
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """A test ended, or did not get to its call."""
+        if self.sweep is not None and (report.when == "call" or (report.when == "setup" and not report.passed)):
+            fresh = ("up_to_date", True) in report.user_properties
+            self.sweep.end(report.nodeid, worker=getattr(report, "worker_id", "main"), fresh=fresh)
+
+    def pytest_sessionfinish(self, session: pytest.Session, exitstatus: int) -> None:
+        """The last page: what was not run is not going to."""
+        if self.sweep is None:
+            return
+        self._over.set()
+        self._thread.join()
+        stopped = exitstatus not in _ENDED or session.shouldstop or session.shouldfail
+        self._session |= {"state": "stopped" if stopped else "finished", "ended": time.time(), "remaining": None}
+        self._write(finished=True)
+
+    # --- writing ---
+
+    def _expect(self, instances: dict[str, Instance]) -> None:
+        if not instances:
+            return
+        from pytest_ductaflow import graph  # only a session with instances gets here
+        from pytest_ductaflow.report.page import read_back
+        from pytest_ductaflow.report.rows import Place
+        from pytest_ductaflow.report.sweep import Expected, Sweep
+
+        self._workers = self._workers or {"main": None}
+        self._session |= {
+            "command": shlex.join(["pytest", *map(str, self._config.invocation_params.args)]),
+            "selected": len(instances),
+            "versions": {
+                "Python": platform.python_version(),
+                "pytest": pytest.__version__,
+                "pytest-ductaflow": version("pytest-ductaflow"),
+            },
+            "html": self._html(),
+        }
+        place = Place(self._config.rootpath, self._runs)
+        self.sweep = Sweep(place, self._session, before=lambda: read_back(self._runs / PAGE))
+        needs = graph.needs({instance.run_directory: instance.references for instance in instances.values()})
+        self.sweep.expect(
+            Expected(
+                id=node_id,
+                path=_below_runs(instance.run_directory),
+                name=instance.name,
+                flow=instance.flow,
+                kind=instance.kind,
+                scenario=instance.scenario,
+                needs=[_below_runs(key) for key in needs.get(instance.run_directory, ())],
+            )
+            for node_id, instance in instances.items()
+        )
+        self._thread.start()
+
+    def _html(self) -> str | None:
+        """The way from the page to pytest-html's report."""
+        target = self._config.getoption("htmlpath", None)
+        if not target:
+            return None
+        path = os.path.abspath(os.path.expanduser(str(target)))
+        return Path(os.path.relpath(path, self._runs)).as_posix()
+
+    def _work(self) -> None:
+        while not self._over.wait(self._interval):
+            assert self.sweep is not None
+            if self.sweep.executed:
+                self._write(finished=False)
+
+    def _write(self, *, finished: bool) -> None:
+        from pytest_ductaflow.record import write_atomically
+        from pytest_ductaflow.report.page import is_current, render
+
+        assert self.sweep is not None
+        page = self._runs / PAGE
+        self._session |= {"workers": list(self._workers), "interval": self._interval}
+        started = time.monotonic()
+        try:
+            if not finished:
+                self._session["remaining"] = self.sweep.remaining()
+            self._runs.mkdir(exist_ok=True)  # all may have been skipped
+            if not (finished and not self.sweep.executed and is_current(page)):
+                text = render(self.sweep, finished=finished)
+                write_atomically(page, text.encode(), durable=False)
+            self.outcome = os.path.relpath(page)
+        except Exception as error:  # a page beside the results: a full disk must not hide them
+            self.outcome = f"not written: {type(error).__name__}: {error}"
+        self._interval = max(_INTERVAL, _SHARE * (time.monotonic() - started))
+
+
+def _is_instance(found: Any) -> bool:
+    from pytest_ductaflow.instance import Instance
+
+    return isinstance(found, Instance)
+
+
+def _instances_of(ids: Iterable[str], root: Path) -> dict[str, Instance]:
+    """The instances among node ids, which xdist's controller knows nothing else of."""
+    from pytest_ductaflow.errors import InstanceError
+    from pytest_ductaflow.instance import load_instances
+
+    wanted = dict.fromkeys(ids)
+    found: dict[str, Instance] = {}
+    for name in dict.fromkeys(node_id.split("::")[0] for node_id in wanted):
+        if not name.endswith(".json"):
+            continue
+        try:
+            instances = load_instances(root / name, root)
+        except InstanceError:  # somebody else's .json, or changed since it was collected
+            continue
+        found |= {f"{name}::{instance.name}": instance for instance in instances}
+    return {node_id: found[node_id] for node_id in wanted if node_id in found}
+
+
+def _below_runs(run_directory: str) -> str:
+    return run_directory.partition("/")[2]

@@ -1,0 +1,1 @@
+Ductaflow.graph = () => {};
