@@ -26,6 +26,8 @@ PAGE: Final = "conductor_status_report.html"
 #: Seconds between two pages, at least; and how many times as long as writing one takes.
 _INTERVAL: Final = 1.0
 _SHARE: Final = 20
+#: Lines of differences from older runs that the terminal shows.
+_COMPARED: Final = 30
 #: Exit status of a session that ran to its end.
 _ENDED: Final = (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED, pytest.ExitCode.NO_TESTS_COLLECTED)
 
@@ -44,6 +46,7 @@ class Live:
         self.sweep: Sweep | None = None
         self._session: dict[str, Any] = {"id": identifier, "state": "running", "started": time.time()}
         self._workers: dict[str, None] = {}
+        self._before: dict[str, Any] | None = None  # older runs to compare with
         self._interval = _INTERVAL
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._work, name="ductaflow-page", daemon=True)
@@ -83,12 +86,28 @@ class Live:
         self._session |= {"state": "stopped" if stopped else "finished", "ended": time.time(), "remaining": None}
         self._write(finished=True)
 
+    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
+        """What differs from older runs."""
+        if self.sweep is None or self._before is None:
+            return
+        from pytest_ductaflow.report import comparison
+
+        found = comparison.lines(self.sweep.rows(finished=True), self._before)
+        terminalreporter.section(f"compared with {self._before['path']}", sep="-")
+        for line in found[:_COMPARED]:
+            terminalreporter.write_line(line)
+        if len(found) > _COMPARED:
+            terminalreporter.write_line(f"… and {len(found) - _COMPARED} more, on the status page")
+        if not found:
+            terminalreporter.write_line("the same lights and measures")
+
     # --- writing ---
 
     def _expect(self, instances: dict[str, Instance]) -> None:
         if not instances:
             return
         from pytest_ductaflow import graph  # only a session with instances gets here
+        from pytest_ductaflow.report import comparison
         from pytest_ductaflow.report.page import read_back
         from pytest_ductaflow.report.rows import Place
         from pytest_ductaflow.report.sweep import Expected, Sweep
@@ -104,6 +123,8 @@ class Live:
             },
             "html": self._html(),
         }
+        if older := self._config.getoption("--ductaflow-compare"):
+            self._before = comparison.load(Path(os.path.abspath(older)))
         place = Place(self._config.rootpath, self._runs)
         self.sweep = Sweep(place, self._session, before=lambda: read_back(self._runs / PAGE))
         needs = graph.needs({instance.run_directory: instance.references for instance in instances.values()})
@@ -147,8 +168,9 @@ class Live:
             if not finished:
                 self._session["remaining"] = self.sweep.remaining()
             self._runs.mkdir(exist_ok=True)  # all may have been skipped
-            if not (finished and not self.sweep.executed and is_current(page)):
-                text = render(self.sweep, finished=finished)
+            idle = finished and not self.sweep.executed and self._before is None
+            if not (idle and is_current(page)):
+                text = render(self.sweep, finished=finished, before=self._before)
                 write_atomically(page, text.encode(), durable=False)
             self.outcome = os.path.relpath(page)
         except Exception as error:  # a page beside the results: a full disk must not hide them

@@ -65,6 +65,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="page: write runs/conductor_status_report.html while instances run (the default); none: do not",
     )
     group.addoption(
+        "--ductaflow-compare",
+        default=None,
+        metavar="RUNS_DIR",
+        help="compare this session with an older copy of runs/: lights, measures, durations",
+    )
+    group.addoption(
         "--no-execute",
         action="store_true",
         help="prepare run directories (config, notebook) and execute nothing",
@@ -120,6 +126,9 @@ def pytest_configure(config: pytest.Config) -> None:
             raise pytest.UsageError(f"ductaflow_instances: {pattern!r} is no pattern relative to the root")
         if reason := check_pattern(pattern):
             raise pytest.UsageError(f"ductaflow_instances: {pattern!r} {reason}")
+    compared = config.getoption("--ductaflow-compare")
+    if compared is not None and next(Path(compared).glob("*/*/run.json"), None) is None:
+        raise pytest.UsageError(f"--ductaflow-compare: {compared!r} is no directory of runs: no */*/run.json")
     for module in config.getini("ductaflow_preload"):
         if not all(part.isidentifier() for part in module.split(".")):
             raise pytest.UsageError(f"ductaflow_preload: {module!r} is no module's name")

@@ -73,7 +73,7 @@ var Ductaflow = {};
   /** When something was, with the date only if it was not today. */
   function moment(seconds) {
     const date = new Date(seconds * 1000);
-    const time = date.toLocaleTimeString([], { hour: "2-digit", minute: "2-digit", second: "2-digit" });
+    const time = date.toLocaleTimeString([], { timeStyle: "medium", hourCycle: "h23" });
     return date.toDateString() === new Date().toDateString() ? time : `${date.toLocaleDateString()} ${time}`;
   }
 

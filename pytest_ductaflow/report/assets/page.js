@@ -257,9 +257,9 @@
   }
 
   function tabs(views, view) {
-    const sizes = { failures: page.clusters.length + page.warnings.length };
+    const sizes = { failures: [page.clusters.length && `✖ ${page.clusters.length}`, page.warnings.length && `▲ ${page.warnings.length}`].filter(Boolean).join(" ") };
     return views.map((name) =>
-      el("button", { type: "button", "aria-current": name === view ? "page" : null, "data-view": name, onclick: () => state.set("view", name === "runs" ? "" : name) }, VIEWS[name], sizes[name] ? el("span", { class: "size" }, String(sizes[name])) : null),
+      el("button", { type: "button", "aria-current": name === view ? "page" : null, "data-view": name, onclick: () => state.set("view", name === "runs" ? "" : name) }, VIEWS[name], sizes[name] ? el("span", { class: "size" }, sizes[name]) : null),
     );
   }
 

@@ -270,11 +270,11 @@
       failure(row),
       warnings(row),
       measures(row),
+      config(row),
       nested(row, instance),
       figures(row),
       row.light !== "running" && row.output && el("section", {}, el("h4", {}, "Last lines of output"), el("pre", {}, row.output.join("\n"))),
       timings(row),
-      config(row),
       row.needs && el("p", {}, "uses ", row.needs.map((path, index) => [index ? ", " : "", link(path)])),
       el(
         "p",
