@@ -61,9 +61,7 @@ def _files(path: Path) -> list[Path]:
 
     def is_ours(file: Path) -> bool:
         parts = file.stem.removeprefix(f"{path.stem}_").split("_")
-        return (
-            file.stem.startswith(f"{path.stem}_") and len(parts) == 2 and all(map(str.isdecimal, parts))
-        )
+        return file.stem.startswith(f"{path.stem}_") and len(parts) == 2 and all(map(str.isdecimal, parts))
 
     return [file for file in folder.iterdir() if is_ours(file)]
 

@@ -55,8 +55,8 @@ class Live:
 
     def pytest_runtestloop(self, session: pytest.Session) -> None:
         """What is to run, without xdist."""
-        found = ((item.nodeid, getattr(item, "instance", None)) for item in session.items)
-        self._expect({node_id: instance for node_id, instance in found if _is_instance(instance)})
+        found: list[Any] = [item for item in session.items if _is_instance(getattr(item, "instance", None))]
+        self._expect({item.nodeid: item.instance for item in found})
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_xdist_node_collection_finished(self, node: Any, ids: list[str]) -> None:
@@ -72,7 +72,8 @@ class Live:
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """A test ended, or did not get to its call."""
-        if self.sweep is not None and (report.when == "call" or (report.when == "setup" and not report.passed)):
+        ended = report.when == "call" or (report.when == "setup" and not report.passed)
+        if self.sweep is not None and ended:
             fresh = ("up_to_date", True) in report.user_properties
             self.sweep.end(report.nodeid, worker=getattr(report, "worker_id", "main"), fresh=fresh)
 
@@ -83,7 +84,11 @@ class Live:
         self._over.set()
         self._thread.join()
         stopped = exitstatus not in _ENDED or session.shouldstop or session.shouldfail
-        self._session |= {"state": "stopped" if stopped else "finished", "ended": time.time(), "remaining": None}
+        self._session |= {
+            "state": "stopped" if stopped else "finished",
+            "ended": time.time(),
+            "remaining": None,
+        }
         self._write(finished=True)
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import pytest
 
-from pytest_ductaflow.names import check_pattern
 from pytest_ductaflow.live import Live
+from pytest_ductaflow.names import check_pattern
 from pytest_ductaflow.reporting import Reporting, executes_nothing
 
 if TYPE_CHECKING:

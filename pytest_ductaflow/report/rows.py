@@ -135,7 +135,7 @@ def running(path: Path, place: Place) -> Row | None:
         return None
     if found["light"] != Status.RUNNING.light:
         return found
-    nested = (_running_below(path, place) if found["kind"] == "build" else ())
+    nested = _running_below(path, place) if found["kind"] == "build" else ()
     found["runs"] = sorted(nested, key=lambda row: row["start"])
     return {key: value for key, value in found.items() if value}
 
@@ -186,8 +186,7 @@ def _row(path: Path, record: Record, place: Place) -> Row:
         "runs": nested or (below(path, place) if record.kind == "build" else []),
         **_measures(record),
     }
-    kept = ("light", "name", "path", "files")
-    return {key: value for key, value in row.items() if value not in (None, "", [], {}, 0) or key in kept and value is not None}
+    return {key: value for key, value in row.items() if value or (key == "files" and value is not None)}
 
 
 def _needs(record: Record, path: Path, place: Place) -> list[str]:

@@ -13,7 +13,6 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Final
 
 from pytest_ductaflow.report import rows
@@ -22,7 +21,7 @@ from pytest_ductaflow.report.rows import Place, Row
 #: Light of what is to run and did not start.
 WAITING: Final = "waiting"
 #: Texts of all rows together, in bytes: of a page for up to a hundred instances, and of any page.
-_SMALL_PAGE: Final = 800_000
+_SMALL_PAGE: Final = 740_000
 _LARGE_PAGE: Final = 8_500_000
 #: So many bytes of failures are shown in full, whatever the number of instances.
 _FAILURES: Final = 2_000_000
@@ -134,16 +133,18 @@ class Sweep:
         """Seconds until all is done, guessed from what took how long before; ``None`` if nobody knows."""
         with self._lock:
             self._read_ended()
-            done = [self._rows[self._expected[node_id].path].get("seconds", 0) for node_id in self._ended]
+            done: list[float] = [
+                self._rows[self._expected[node_id].path].get("seconds", 0) for node_id in self._ended
+            ]
             known = [*self._usual.values(), *done]
             if not known:
                 return None
             usual = statistics.median(done or known)
-            left = [
+            left: list[float] = [
                 max(self._usual.get(self._expected[node_id].path, usual) - (time.time() - started), 0)
                 for node_id, started in self._running.items()
             ]
-            waiting = [
+            waiting: list[float] = [
                 self._usual.get(instance.path, usual)
                 for node_id, instance in self._expected.items()
                 if node_id not in self._ended and node_id not in self._running
@@ -232,7 +233,11 @@ class Sweep:
 
     def _missing(self, instance: Expected) -> Row:
         """It ended and left no record: skipped, or its worker died before."""
-        return {**instance.row(), "because": "left no record: skipped, or it died before it began", "files": []}
+        return {
+            **instance.row(),
+            "because": "left no record: skipped, or it died before it began",
+            "files": [],
+        }
 
     def _running_row(self, instance: Expected, started: float) -> Row:
         row = {**instance.row(), "light": "running", "start": round(started, 3)}
@@ -308,43 +313,50 @@ _LESS: Final[tuple[tuple[str, int], ...]] = (
 
 
 def shortened(row: Row, room: int) -> Row:
-    """The row with less of its long parts, first of its nested runs', until its JSON fits into ``room`` bytes."""
+    """The row with less of its long parts until its JSON fits into ``room`` bytes; first of nested runs."""
     if len(as_text(row)) <= room:
         return row
     found = dict(row)
     for key, kept in _LESS:
-        if found.get("runs"):
-            found["runs"] = [{**_less(nested, key, kept), "cut": True} for nested in found["runs"]]
-        if len(as_text(found)) <= room:
+        if "runs" in found and _cut_all(found, "runs", key, kept) and len(as_text(found)) <= room:
             return found
     for key, kept in _LESS:
-        found = {**_less(found, key, kept), "cut": True}
-        if len(as_text(found)) <= room:
+        if _cut(found, key, kept) and len(as_text(found)) <= room:
             return found
     return found
 
 
-def _less(row: Row, key: str, kept: int) -> Row:
-    found = dict(row)
+def _cut_all(row: Row, runs: str, key: str, kept: int) -> bool:
+    """Cut all nested runs. Whether anything was cut."""
+    cut = False
+    row[runs] = [dict(nested) for nested in row[runs]]
+    for nested in row[runs]:
+        cut |= _cut(nested, key, kept)
+        cut |= runs in nested and _cut_all(nested, runs, key, kept)
+    return cut
+
+
+def _cut(row: Row, key: str, kept: int) -> bool:
+    """Keep so much of a part, changing the row. Whether anything was cut."""
     if key in ("traceback", "frames"):
-        if "error" in found:
-            found["error"] = _cut(dict(found["error"]), key, kept)
-    elif key == "config" and "config" in found:  # its differences are few, but may be huge
-        found["config"] = {
-            name: value if len(json.dumps(value)) < 100 else "…" for name, value in found["config"].items()
-        }
+        if key not in row.get("error", ()):
+            return False
+        row["error"] = part = dict(row["error"])
     else:
-        found = _cut(found, key, kept)
-    if found.get("runs"):
-        found["runs"] = [_less(nested, key, kept) for nested in found["runs"]]
-    return found
-
-
-def _cut(found: Row, key: str, kept: int) -> Row:
-    if key in found:
-        value = found.pop(key)
-        if kept and key in ("output", "frames", "traceback"):  # the end says most
-            found[key] = value[-kept:]
-        elif kept:
-            found[key] = value[:kept]
-    return found
+        part = row
+    if key not in part:
+        return False
+    value = part[key]
+    if key == "config":  # its differences are few, but may be huge
+        less: Any = {name: one if len(json.dumps(one)) < 100 else "…" for name, one in value.items()}
+    elif key in ("warnings", "figures"):
+        less = value[:kept]
+    else:  # the end says most
+        less = value[-kept:] if kept else None
+    if less == value:
+        return False
+    part.pop(key)
+    if less:
+        part[key] = less
+    row["cut"] = True
+    return True
