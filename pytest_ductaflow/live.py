@@ -170,6 +170,8 @@ class Live:
         self._session |= {"workers": list(self._workers), "interval": self._interval}
         started = time.monotonic()
         try:
+            self.sweep.texts(finished=finished)  # what is read the first time is no measure of the next
+            started = time.monotonic()
             if not finished:
                 self._session["remaining"] = self.sweep.remaining()
             self._runs.mkdir(exist_ok=True)  # all may have been skipped

@@ -97,11 +97,13 @@ def render(
 def read_back(page: Path) -> list[Row]:
     """The rows that a page shows, with their whole configs; none if there is no such page, or an old one."""
     try:
-        found = _DATA.search(page.read_bytes())
-        data = json.loads(found.group(1)) if found else {}
+        match = _DATA.search(page.read_bytes())
+        data = json.loads(match.group(1)) if match else {}
         if data.get("format") != FORMAT:
             return []
-        return [with_configs(row, data["configs"]) for row in data["rows"] if not row.get("cut")]
+        found = data["rows"]
+        again = len(found) > 100  # so many rows are cut again
+        return [with_configs(row, data["configs"]) for row in found if again or not row.get("cut")]
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return []
 
