@@ -35,7 +35,7 @@ _STARTED: Final = 1_750_000_000
 #: Seconds between two instances that end: two workers that need 40 ms each.
 _PACE: Final = 0.02
 #: So many end while the controller is measured.
-_ENDING: Final = 300
+_ENDING: Final = 800
 
 
 def main(arguments: Sequence[str]) -> int:

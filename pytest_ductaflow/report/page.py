@@ -77,13 +77,13 @@ def render(
         "before": before,
         **_summary(found),
     }
-    if records and any(row["light"] == Status.RUNNING.light for row in found):
+    if any(row["light"] == Status.RUNNING.light for row in found):
         records = ""  # what runs may be another light tomorrow although its record is the same
     data = f'{as_text(head)[:-1]},"rows":[{",".join(texts)}]}}'
     script = _assets((*_SCRIPTS, _LAYOUT) if any(row.get("needs") for row in found) else _SCRIPTS)
     style = _assets(_STYLES)
     page: str = _template().render(
-        title=f"{sweep.place.root.name}: {sweep.place.runs.name}",
+        title=f"{sweep.place.root.name}: scenarios".encode("utf-8", "replace").decode(),  # may be any bytes
         records=records,
         data=_Safe(data),
         script=_Safe(script),
@@ -91,7 +91,7 @@ def render(
         script_digest=_digest(script),
         style_digest=_digest(style),
     )
-    return page.encode("utf-8", "replace").decode()  # the project's path may hold a lone surrogate
+    return page
 
 
 def read_back(page: Path) -> list[Row]:
@@ -131,13 +131,17 @@ def _fingerprint(root: Path) -> str:
 
 def _summary(found: Sequence[Row]) -> dict[str, Any]:
     """What the rows are about as a whole: dimensions, measures, clusters."""
-    dimensions = dict.fromkeys(key for row in found for key in row.get("scenario", ()))
+    dimensions: dict[str, None] = {}
     measures: dict[str, str] = {}
+    scenarios: dict[str, Mapping[str, Any]] = {}
     for row in found:
+        scenarios[row["path"]] = scenario = row.get("scenario", {})
+        if not scenario.keys() <= dimensions.keys():
+            dimensions |= dict.fromkeys(scenario)
         units = row.get("units", {})
         for name in row.get("measures", ()):
-            measures[name] = measures.get(name) or units.get(name, "")
-    scenarios = {row["path"]: row.get("scenario", {}) for row in found}
+            if not measures.get(name):
+                measures[name] = units.get(name, "")
     return {
         "dimensions": list(dimensions),
         "measures": measures,
@@ -165,6 +169,8 @@ def _failures(found: Sequence[Row]) -> Iterator[Occurrence]:
 def _warnings(found: Sequence[Row]) -> Iterator[Occurrence]:
     """The warning lines of each instance and of its nested runs."""
     for row in found:
+        if row["light"] == Status.SUCCESS.light:
+            continue
         for part in rows.parts_of(row):
             for warning in part.get("warnings", ()):
                 flow, text = part.get("flow", ""), warning["text"]
