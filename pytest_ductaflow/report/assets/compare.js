@@ -6,9 +6,12 @@
  * two colours that say neither good nor bad. Lights do have a direction, so theirs is said.
  */
 (() => {
-  const { bars, lines, heatmap, tools } = globalThis.Ductaflow.charts;
-  const { picture, text, own, isNumber, collator, formatter, signed, percent, duration, count } = tools;
-  const { measuresOf, lightIn } = tools;
+  "use strict";
+
+  const { bars, lines, heatmap } = globalThis.Ductaflow.charts;
+  const { picture, text, own, isNumber, collator, formatter, signed, percent, duration, count } =
+    globalThis.Ductaflow.pictures;
+  const { measuresOf, lightIn } = globalThis.Ductaflow.pictures;
 
   /** So many bars or points beside each other, and so many series, are still a picture. */
   const MOST_PLACES = 200;
@@ -45,11 +48,14 @@
       value: (row) => finished(row) && row.seconds,
       format: duration,
     };
-    return [time, ...found].map((column) => {
-      const values = rows.map((row) => column.value(row)).filter(isNumber);
+    const columns = [time, ...found].map((column) => {
+      const known = rows.map((row) => column.value(row)).filter((value) => value !== undefined);
+      const values = known.filter(isNumber);
       const [low, high] = extremes(values);
-      return { ...column, format: column.format || formatter(values), numeric: values.length > 0, low, high };
+      const format = column.format || formatter(values);
+      return { ...column, format, used: known.length > 0, numeric: values.length > 0, low, high };
     });
+    return columns.filter((column) => column.used || column === columns[0]);
   }
 
   const finished = (row) => (row.light === "running" || row.light === "waiting" ? undefined : row);
@@ -123,7 +129,8 @@
     );
     const column = measured.find((other) => other.key === measureKey);
     const having = rows.filter((row) => isNumber(column.value(row)));
-    const overKey = it.chosen("compare.over", overs, overs[0]);
+    const scale = overs.find((key) => valuesOf(all.get(key), having).numbers?.length > 2);
+    const overKey = it.chosen("compare.over", overs, scale);
     const bys = ["none", ...overs.filter((key) => key !== overKey && key !== "instance")];
     const few = bys.find(
       (key) => key.startsWith("dimension:") && valuesOf(all.get(key), having).values.length <= 8,
@@ -174,10 +181,11 @@
       );
     const without =
       rows.length - having.filter((row) => over.value(row) !== "" && by?.value(row) !== "").length;
-    if (without)
-      notes.push(
-        `${count(without, "instance")} of ${count(rows.length, "instance").split(" ")[0]} ${without === 1 ? "has" : "have"} no such value.`,
-      );
+    if (without) {
+      const lack = [column, over, ...(by ? [by] : [])].map((one) => one.name);
+      const [last, ...first] = lack.reverse();
+      notes.push(`Left out: ${count(without, "instance")} without ${first.reverse().join(", ")} or ${last}.`);
+    }
 
     const option = (key) => [key, all.get(key).name];
     part.fill(
@@ -331,7 +339,8 @@
 
   function cell(api, column, row, baseline) {
     const value = column.value(row);
-    if (value === undefined) return api.el("td", { class: "number none" }, "–");
+    if (value === undefined)
+      return api.el("td", { class: `${column.numeric ? "number" : "words"} none` }, "–");
     const children = [];
     let state = "";
     if (isNumber(value) && column.low < column.high) {
@@ -532,7 +541,7 @@
   }
 
   function summary(api, both, added, gone, pending, sums) {
-    const parts = [`${count(both.length, "instance")} here and there`];
+    const parts = [`${count(both.length, "instance")} in both`];
     const item = (tone, words) => api.el("li", { class: tone }, words);
     const items = [
       item("", parts[0]),
@@ -573,9 +582,7 @@
     const { api } = it;
     const chosen = both.filter((one) => kind === "all" || one.worse || (kind === "changed" && one.changed));
     if (!chosen.length)
-      return [
-        api.el("p", { class: "none" }, both.length ? "No such change." : "No instance is here and there."),
-      ];
+      return [api.el("p", { class: "none" }, both.length ? "No such change." : "No instance is in both.")];
     const shares = columns.map((column) => ({ ...column, value: (one) => change(column, one) }));
     const all = [
       { key: "name", name: "instance", value: (one) => one.row.path },
@@ -631,7 +638,9 @@
   }
 
   function pair(api, column, then, now) {
-    if (then === undefined && now === undefined) return api.el("td", { class: "number none" }, "–");
+    if (then === undefined && now === undefined) {
+      return api.el("td", { class: `${column.numeric ? "number" : "words"} none` }, "–");
+    }
     const kind = isNumber(now ?? then) ? "number" : "words";
     if (then !== undefined && now !== undefined && same(then, now)) {
       return api.el("td", { class: `${kind} equal`, title: "unchanged" }, "= ", written(column, now));

@@ -7,8 +7,10 @@
  * a session is followed and only the lights do.
  */
 (() => {
+  "use strict";
+
   const { picture, mark, surface, label, box, count, fit, measure, round, byLight, lightIn, LIGHTS } =
-    globalThis.Ductaflow.charts.tools;
+    globalThis.Ductaflow.pictures;
 
   const MOST_NODES = 300;
   /** dagre takes seconds beyond: nodes plus one for every rank that an arrow passes. */
@@ -206,7 +208,7 @@
     }
     const { dagre } = globalThis;
     const graph = new dagre.graphlib.Graph();
-    graph.setGraph({ rankdir: "LR", nodesep: 14, ranksep: 56, edgesep: 8, marginx: 4, marginy: 4 });
+    graph.setGraph({ rankdir: "LR", nodesep: 14, ranksep: 76, edgesep: 8, marginx: 4, marginy: 4 });
     graph.setDefaultEdgeLabel(() => ({}));
     const index = new Map(blocks.map((block, position) => [block, position]));
     for (const block of blocks)

@@ -5,10 +5,12 @@
  * sentences are about everything that was executed, since a worker that runs another instance is not idle.
  */
 (() => {
+  "use strict";
+
   const { picture, mark, surface, scroller, label, line, box, texture, TEXTURES } =
-    globalThis.Ductaflow.charts.tools;
-  const { collator, count, duration, fit, isNumber, lightIn, LIGHTS, listed, measure, round, text } =
-    globalThis.Ductaflow.charts.tools;
+    globalThis.Ductaflow.pictures;
+  const { byLight, collator, count, duration, fit, isNumber, lightIn, LIGHTS, listed, measure, round, text } =
+    globalThis.Ductaflow.pictures;
 
   const [BAR, LANE_GAP, STRIP] = [22, 10, 40];
   /** Bars that overlap in one lane are stacked up to so many deep. */
@@ -38,7 +40,7 @@
     );
     const close = page.session?.state === "running" ? page.generated : page.session?.ended || 0;
     const end = Math.max(begin + 0.001, close || 0, ...lanes.map((lane) => lane.last));
-    const facts = analyse(lanes);
+    const facts = { ...analyse(lanes), begin };
     const scale = it.chosen("timeline.scale", ["1", "4", "16"], "1");
     const chart = sheet(it, lanes, facts, { begin, end }, Number(scale));
     const key = legendOf(it, runs, chart.fills);
@@ -56,7 +58,7 @@
         ),
         key,
       ],
-      [chart.element, ...sentences(api, page, lanes, facts)],
+      [chart.element, caption(api, begin, lanes), ...sentences(api, page, lanes, facts)],
     );
   }
 
@@ -137,19 +139,27 @@
   }
 
   /** What ran in the stretch, the longest first. */
-  function during(lanes, { from, to }) {
-    const overlap = (run) => Math.min(run.end, to) - Math.max(run.start, from);
+  function during(lanes, stretch) {
     return lanes
       .flatMap((lane) => lane.runs)
-      .filter((run) => overlap(run) > 0)
-      .sort((a, b) => overlap(b) - overlap(a));
+      .filter((run) => overlap(run, stretch) > 0)
+      .sort((a, b) => overlap(b, stretch) - overlap(a, stretch));
   }
+
+  /** Seconds that the run has in the stretch. */
+  const overlap = (run, { from, to }) => Math.min(run.end, to) - Math.max(run.start, from);
 
   // ---------------------------------------------------------------- sentences
 
+  function caption(api, begin, lanes) {
+    const time = new Date(begin * 1000).toLocaleTimeString("en-GB");
+    const busy = lanes.length > 1 ? " Busy: share of the time between the first start and the last end." : "";
+    return api.el("p", { class: "hint" }, `Time since ${time}.${busy}`);
+  }
+
   function sentences(api, page, lanes, facts) {
     const { whole, worked, lonely } = facts;
-    const share = (part, of) => `${Math.round((100 * part) / (of || 1))} %`;
+    const share = (part, of) => `${Math.round((100 * part) / (of || 1))}\u00a0%`;
     const said = [];
     const size = lanes.length;
     const running = page.session?.state === "running";
@@ -167,18 +177,19 @@
     }
     if (lonely) {
       const time = lonely.to - lonely.from;
-      const at = (seconds) => clock(seconds - facts.from);
-      const first = lonely.runs.slice(0, 3);
-      const more = lonely.runs.length - first.length;
+      const at = (seconds) => clock(seconds - facts.begin);
+      const long = lonely.runs.filter((run, index) => !index || overlap(run, lonely) > 0.05 * time);
+      const first = long.slice(0, 3);
+      const more = long.length - first.length;
       const names = first.map(({ row, worker }) => ["open", row, ` on ${worker}`]);
       const stretch = `Longest stretch with one worker at most: ${duration(time)}`;
-      const before = ` (${share(time, whole)} of the time, from ${at(lonely.from)} to ${at(lonely.to)} after the first start). Then ran `;
+      const before = ` (${share(time, whole)} of the time, from ${at(lonely.from)} to ${at(lonely.to)}). Then ran `;
       said.push([
         stretch,
         before,
         ...join(names),
         more > 0 ? ` and ${count(more, "more", "more")}` : "",
-        `. ${reason(lanes, lonely, running)}`,
+        `. ${reason(lanes, lonely, long, running)}`,
       ]);
     } else if (size > 1) {
       said.push(["No long stretch", " in which only one worker worked."]);
@@ -216,20 +227,25 @@
   }
 
   /** Why the others had nothing to do, as far as the rows tell. */
-  function reason(lanes, lonely, running) {
+  function reason(lanes, lonely, long, running) {
+    for (const { row } of long) {
+      const other = long.find((run) => run.row !== row && uses(row, run.row));
+      if (other) return `${row.name} needs ${other.row.name}, so they could not run beside each other.`;
+    }
     const after = lanes
       .flatMap((lane) => lane.runs)
       .filter((run) => run.start >= lonely.to - 0.05 && !lonely.runs.includes(run));
-    const paths = lonely.runs.slice(0, 20).map((run) => run.row.path);
-    const blocked = after.filter(({ row }) =>
-      (row.needs || []).some((need) => paths.some((path) => need === path || need.startsWith(`${path}/`))),
-    );
+    const blocked = after.filter(({ row }) => long.slice(0, 20).some((run) => uses(row, run.row)));
     if (blocked.length)
       return `${count(blocked.length, "instance")} could start only afterwards: ${blocked.length === 1 ? "it needs" : "they need"} what ran then.`;
     if (after.length) return "";
     if (running) return "";
     return "Nothing else was left to run: it would have ended earlier had that started earlier or been split.";
   }
+
+  /** Whether the row needs the other one, or a flow of it. */
+  const uses = (row, other) =>
+    (row.needs || []).some((need) => need === other.path || need.startsWith(`${other.path}/`));
 
   /** Seconds since a start as "0:07", "12:03", "1:02:03". */
   function clock(seconds) {
@@ -327,9 +343,12 @@
     const { row } = worst;
     const { symbol } = api.light(row);
     const width = Math.max(1, to - from - (to - from > 3 ? 1 : 0));
-    const parts = [box(api, from, y, width, BAR - 4, { rx: width > 6 ? 3 : 0, ...fills[row.light] })];
-    if (width > 15) {
-      const words = width > 44 && runs.length === 1 ? `${symbol} ${fit(row.name, width - 26, 11)}` : symbol;
+    const parts =
+      runs.length > 1
+        ? layers(api, runs, from, y, width, fills)
+        : [box(api, from, y, width, BAR - 4, { rx: width > 6 ? 3 : 0, ...fills[row.light] })];
+    if (width > 15 && runs.length === 1) {
+      const words = width > 44 ? `${symbol} ${fit(row.name, width - 26, 11)}` : symbol;
       parts.push(label(api, from + 4, y + 13, words, { class: `on ${row.light}` }));
     }
     const title = runs.length === 1 ? one(api, worst, begin) : several(api, runs, begin);
@@ -340,6 +359,19 @@
     );
   }
 
+  /** A merged bar shows its lights by their shares, the worst on top; each can be seen. */
+  function layers(api, runs, from, y, width, fills) {
+    const lights = byLight(runs.map((run) => run.row));
+    const tall = BAR - 4 - 3 * (lights.length - 1);
+    let top = y;
+    return lights.map(([light, size], index) => {
+      const share = (tall * size) / runs.length + (index < lights.length - 1 ? 3 : 0);
+      const layer = box(api, from, top, width, share, fills[light]);
+      top += share;
+      return layer;
+    });
+  }
+
   function one(api, { row, start, end, worker }, begin) {
     const { symbol, word } = api.light(row);
     const time = `${duration(end - start)} on ${worker}, from ${clock(start - begin)}${row.light === "running" ? " until now" : ` to ${clock(end - begin)}`}`;
@@ -347,10 +379,7 @@
   }
 
   function several(api, runs, begin) {
-    const lights = LIGHTS.map((light) => [
-      light,
-      runs.filter(({ row }) => row.light === light).length,
-    ]).filter(([, size]) => size);
+    const lights = byLight(runs.map((run) => run.row));
     const words = lights.map(([light, size]) => `${size} ${lightIn(api, light)}`);
     const names = runs.slice(0, 4).map(({ row }) => row.name);
     if (runs.length > 4) names.push(`${runs.length - 4} more`);
