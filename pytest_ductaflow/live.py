@@ -1,7 +1,7 @@
 """The status page while a session runs: written again as instances start, go on and end.
 
 Hooks of the controlling process tell a sweep what happens; a thread writes the page, at most once a
-second and for at most a fortieth of its time. A page that nobody writes any more tells so itself.
+second and for at most a fiftieth of its time. A page that nobody writes any more tells so itself.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 PAGE: Final = "conductor_status_report.html"
 #: Seconds between two pages, at least; and how many times as long as writing one takes.
 _INTERVAL: Final = 1.0
-_SHARE: Final = 40
+_SHARE: Final = 50
 #: Lines of differences from older runs that the terminal shows.
 _COMPARED: Final = 30
 #: Exit status of a session that ran to its end.

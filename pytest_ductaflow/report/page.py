@@ -31,7 +31,7 @@ FORMAT: Final = 1
 #: So many bytes of a page hold its head.
 _HEAD: Final = 2000
 _DATA: Final = re.compile(rb'<script type="application/json" id="data">(.*?)</script>', re.DOTALL)
-_SCRIPTS: Final = ("core.js", "charts.js", "compare.js", "graph.js", "timeline.js", "runs.js", "page.js")
+_SCRIPTS: Final = ("core.js", "pictures.js", "charts.js", "compare.js", "graph.js", "timeline.js", "runs.js", "page.js")
 _STYLES: Final = ("page.css", "pictures.css")
 _LAYOUT: Final = "vendor/dagre.min.js"
 
