@@ -80,7 +80,7 @@ def render(
     if any(row["light"] == Status.RUNNING.light for row in found):
         records = ""  # what runs may be another light tomorrow although its record is the same
     data = f'{as_text(head)[:-1]},"rows":[{",".join(texts)}]}}'
-    script = _assets((*_SCRIPTS, _LAYOUT) if any(row.get("needs") for row in found) else _SCRIPTS)
+    script = _assets((_LAYOUT, *_SCRIPTS) if any(row.get("needs") for row in found) else _SCRIPTS)
     style = _assets(_STYLES)
     page: str = _template().render(
         title=f"{sweep.place.root.name}: scenarios".encode("utf-8", "replace").decode(),  # may be any bytes

@@ -1,9 +1,9 @@
-"use strict";
-
 /** What all parts of the page use: elements, words, numbers, the view's state. */
 var Ductaflow = {};
 
 (() => {
+  "use strict";
+
   const LIGHTS = {
     red: { symbol: "✖", word: "red" },
     running: { symbol: "◐", word: "running" },

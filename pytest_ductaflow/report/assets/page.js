@@ -1,7 +1,7 @@
-"use strict";
-
 /** The page: header, filters, views; it follows the file it was loaded from while a session runs. */
 (() => {
+  "use strict";
+
   const { el, bar, roughly, number, text, moment, count, order, state, LIGHTS } = Ductaflow;
   const root = document.getElementById("page");
   const VIEWS = {

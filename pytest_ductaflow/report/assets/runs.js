@@ -1,7 +1,7 @@
-"use strict";
-
 /** The table of instances, and what a row opens to. */
 (() => {
+  "use strict";
+
   const { el, bar, duration, number, text, moment, count, order, LIGHTS } = Ductaflow;
   const STEP = 200;
   const USUAL_FILES = ["notebook", "config", "log"];
