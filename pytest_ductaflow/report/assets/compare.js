@@ -16,6 +16,7 @@
   /** So many bars or points beside each other, and so many series, are still a picture. */
   const MOST_PLACES = 200;
   const MOST_SERIES = 16;
+  const MOST_FIELDS = 4000;
   const SECONDS = "seconds";
 
   globalThis.Ductaflow.compare = (element, page, api) => picture(element, page, api, "compare", draw);
@@ -145,7 +146,12 @@
     const names = by ? valuesOf(by, having).values : [""];
     const shown = {
       values: values.slice(0, MOST_PLACES),
-      names: names.slice(0, kind === "heatmap" ? MOST_PLACES : MOST_SERIES),
+      names: names.slice(
+        0,
+        kind === "heatmap"
+          ? Math.max(1, Math.floor(MOST_FIELDS / Math.min(values.length, MOST_PLACES)))
+          : MOST_SERIES,
+      ),
     };
     const series = gather(having, column, over, by, shown);
     const points = series.flatMap((one) => [...one.points.values()]);
@@ -244,12 +250,12 @@
     const { page, api } = it;
     const part = it.section("table", "Instances and measures");
     const unique = new Set(rows.map((row) => row.name)).size === rows.length;
-    const dimensions = (page.dimensions || []).map((name) => ({
+    const named = (page.dimensions || []).map((name) => ({
       key: `dimension:${name}`,
       name,
       value: (row) => own(row.scenario, name),
-      dimension: true,
     }));
+    const dimensions = named.filter((column) => rows.some((row) => column.value(row) !== undefined));
     const name = { key: "name", name: "instance", value: (row) => (unique ? row.name : row.path) };
     const all = [name, ...dimensions, ...columns];
     const sort = it.chosen(

@@ -65,13 +65,18 @@
     );
     const sentences = ["An arrow goes from an instance to those that use its outputs."];
     if (grouped && !simple)
-      sentences.push(`${count(linked.length, "instance")} with arrows are too many to show one by one.`);
+      sentences.push(
+        `${count(linked.length, "instance")} with arrows are too many or too entangled to show one by one.`,
+      );
     const alone = page.rows.length - linked.length;
     if (alone)
       sentences.push(
         `Left out: ${count(alone, "instance")} that ${alone === 1 ? "needs none and is" : "need none and are"} needed by none.`,
       );
     if (missing) sentences.push(`${count(missing, "needed run is", "needed runs are")} not on this page.`);
+    const within = blocks.reduce((sum, block) => sum + (block.within || 0), 0);
+    if (within)
+      sentences.push(`${count(within, "arrow")} within a group ${within === 1 ? "is" : "are"} not drawn.`);
     if (plan.dropped)
       sentences.push(
         `Only the ${MOST_NODES} largest groups are shown, ${count(plan.dropped, "group")} more are not: choose another grouping.`,
@@ -160,7 +165,8 @@
       for (const row of block.rows) {
         for (const other of needs.get(row)) {
           const from = home.get(other);
-          if (from && from !== block) block.needs.set(from, (block.needs.get(from) || 0) + 1);
+          if (from === block) block.within = (block.within || 0) + 1;
+          else if (from) block.needs.set(from, (block.needs.get(from) || 0) + 1);
         }
       }
     }

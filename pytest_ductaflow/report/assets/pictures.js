@@ -197,11 +197,9 @@
       /** How many rows of a table are shown, layouts that did not change: what no link shares. */
       this.kept = new Map();
       this.point = null;
+      /** What there is to draw in, in px. */
+      this.width = 800;
       this.listen();
-    }
-
-    get width() {
-      return Math.max(280, this.root.clientWidth || 800);
     }
 
     /** A part with heading, controls and content: its content is replaced, its controls stay. */
@@ -256,6 +254,8 @@
     }
 
     redraw() {
+      // Asked before anything changes: afterwards it would cost a layout for each section.
+      this.width = Math.max(280, this.root.clientWidth || this.width);
       const active = this.root.contains(document.activeElement) ? document.activeElement : null;
       const focus = active?.getAttribute("data-focus");
       const places = new Map();
@@ -266,7 +266,6 @@
       this.hide();
       this.point = null;
       this.drawn = [];
-      this.drawnWidth = this.width;
       this.draw(this);
       replace(this.root, [...this.drawn, this.tip]);
       for (const it of this.root.querySelectorAll("[data-scroll]")) {
@@ -287,7 +286,9 @@
 
     focus(mark) {
       if (!mark) return;
-      mark.setAttribute("tabindex", "0");
+      for (const other of mark.closest("svg")?.querySelectorAll('[tabindex="0"]') || [])
+        other.setAttribute("tabindex", "-1");
+      if (mark.hasAttribute("data-mark")) mark.setAttribute("tabindex", "0");
       mark.focus({ preventScroll: true });
     }
 
@@ -307,7 +308,8 @@
       on("focusout", () => this.over(null));
       this.root.addEventListener("scroll", () => this.hide(), true);
       new ResizeObserver(() => {
-        if (this.root.clientWidth && this.page && this.width !== this.drawnWidth) this.redraw();
+        const width = this.root.clientWidth;
+        if (width && this.page && Math.abs(Math.max(280, width) - this.width) > 20) this.redraw();
       }).observe(this.root);
     }
 
