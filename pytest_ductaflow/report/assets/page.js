@@ -34,7 +34,10 @@
     byPath: (path) => byPath.get(path),
     visible: () => visible,
     open(path) {
-      const others = state.get("open").split("|").filter((one) => one && one !== path);
+      const others = state
+        .get("open")
+        .split("|")
+        .filter((one) => one && one !== path);
       state.set({ view: "", open: [...others, path].join("|") });
       document.getElementById(`row-${path}`)?.scrollIntoView({ block: "center" });
       document.querySelector(`[data-path="${CSS.escape(path)}"]`)?.focus();
@@ -48,7 +51,15 @@
 
   function haystack(row) {
     if (!haystacks.has(row)) {
-      const parts = [row.id, row.name, row.flow, row.error?.type, row.error?.message, ...Object.values(row.scenario ?? {}).map(text), ...(row.warnings ?? []).map((warning) => warning.text)];
+      const parts = [
+        row.id,
+        row.name,
+        row.flow,
+        row.error?.type,
+        row.error?.message,
+        ...Object.values(row.scenario ?? {}).map(text),
+        ...(row.warnings ?? []).map((warning) => warning.text),
+      ];
       haystacks.set(row, parts.filter(Boolean).join("\n").toLowerCase());
     }
     return haystacks.get(row);
@@ -63,13 +74,17 @@
     const lights = list("light");
     const flow = state.get("flow");
     const now = state.get("now");
-    const dimensions = page.dimensions.map((name) => [name, state.get(`d.${name}`)]).filter(([, wanted]) => wanted);
+    const dimensions = page.dimensions
+      .map((name) => [name, state.get(`d.${name}`)])
+      .filter(([, wanted]) => wanted);
     return page.rows.filter(
       (row) =>
         (!lights.length || lights.includes(row.light)) &&
         (!flow || row.flow === flow) &&
         (!now || row.now) &&
-        dimensions.every(([name, wanted]) => row.scenario && name in row.scenario && text(row.scenario[name]) === wanted) &&
+        dimensions.every(
+          ([name, wanted]) => row.scenario && name in row.scenario && text(row.scenario[name]) === wanted,
+        ) &&
         words.every((word) => haystack(row).includes(word)),
     );
   }
@@ -79,7 +94,9 @@
       "select",
       { "aria-label": title, "data-key": key, onchange: (event) => state.set(key, event.target.value) },
       el("option", { value: "" }, `${title}: all`),
-      values.map((value) => el("option", { value, selected: value === state.get(key) }, `${title}: ${value}`)),
+      values.map((value) =>
+        el("option", { value, selected: value === state.get(key) }, `${title}: ${value}`),
+      ),
     );
     element.value = state.get(key);
     return element;
@@ -106,14 +123,28 @@
         return found.length > 1 && found.length <= 500 && select(`d.${name}`, name, found.map(text));
       }),
       flows.length > 1 && select("flow", "flow", flows),
-      page.session && page.rows.some((row) => !row.now) && el("label", {}, el("input", { type: "checkbox", "data-key": "now", checked: Boolean(state.get("now")), onchange: (event) => state.set("now", event.target.checked ? "1" : "") }), " this session only"),
+      page.session &&
+        page.rows.some((row) => !row.now) &&
+        el(
+          "label",
+          {},
+          el("input", {
+            type: "checkbox",
+            "data-key": "now",
+            checked: Boolean(state.get("now")),
+            onchange: (event) => state.set("now", event.target.checked ? "1" : ""),
+          }),
+          " this session only",
+        ),
       [...state.keys()].some((key) => ["q", "light", "flow", "now"].includes(key) || key.startsWith("d.")) &&
         el("button", { type: "button", onclick: clear }, "clear filters"),
     ];
   }
 
   function clear() {
-    const keys = state.keys().filter((key) => ["q", "light", "flow", "now"].includes(key) || key.startsWith("d."));
+    const keys = state
+      .keys()
+      .filter((key) => ["q", "light", "flow", "now"].includes(key) || key.startsWith("d."));
     state.set(Object.fromEntries(keys.map((key) => [key, ""])));
   }
 
@@ -127,7 +158,10 @@
 
   /** Whether the session said that it runs but gives no sign of life any more. */
   function died() {
-    return page.session?.state === "running" && Date.now() / 1000 - page.generated > Math.max(PATIENCE, 4 * (page.session.interval ?? 1));
+    return (
+      page.session?.state === "running" &&
+      Date.now() / 1000 - page.generated > Math.max(PATIENCE, 4 * (page.session.interval ?? 1))
+    );
   }
 
   function condition(found) {
@@ -138,7 +172,8 @@
     const fresh = mine.filter((row) => row.fresh).length;
     const elapsed = roughly((session.ended ?? page.generated) - session.started);
     const upToDate = fresh ? `, ${number(fresh)} of them up to date` : "";
-    if (died()) return `The session stopped: its last sign of life was ${moment(page.generated)}, after ${elapsed}. ${done} of ${mine.length} were done.`;
+    if (died())
+      return `The session stopped: its last sign of life was ${moment(page.generated)}, after ${elapsed}. ${done} of ${mine.length} were done.`;
     if (session.state === "running") {
       const left = typeof session.remaining === "number" ? `, about ${roughly(session.remaining)} left` : "";
       return `running for ${elapsed}: ${number(done)} of ${number(mine.length)} done${upToDate}${left}`;
@@ -150,14 +185,22 @@
   function chips(found) {
     const chosen = list("light");
     return Object.entries(LIGHTS)
-      .filter(([light]) => found[light] || ["red", "orange", "green"].includes(light) || chosen.includes(light))
+      .filter(
+        ([light]) => found[light] || ["red", "orange", "green"].includes(light) || chosen.includes(light),
+      )
       .map(([light, { symbol, word }]) => {
         const pressed = chosen.includes(light);
         const wanted = pressed ? chosen.filter((one) => one !== light) : [...chosen, light];
         const shown = light === "waiting" && page.session?.state !== "running" ? "not run" : word;
         return el(
           "button",
-          { type: "button", class: `chip ${light}`, "aria-pressed": String(pressed), "data-light": light, onclick: () => state.set("light", wanted.join(",")) },
+          {
+            type: "button",
+            class: `chip ${light}`,
+            "aria-pressed": String(pressed),
+            "data-light": light,
+            onclick: () => state.set("light", wanted.join(",")),
+          },
           el("span", { "aria-hidden": "true" }, symbol),
           el("strong", {}, ` ${number(found[light])}`),
           ` ${shown}`,
@@ -169,7 +212,11 @@
     const shown = ["green", "orange", "red", "running", "waiting"].filter((light) => found[light]);
     return el(
       "div",
-      { class: "shares", role: "img", "aria-label": shown.map((light) => `${found[light]} ${light}`).join(", ") },
+      {
+        class: "shares",
+        role: "img",
+        "aria-label": shown.map((light) => `${found[light]} ${light}`).join(", "),
+      },
       shown.map((light) => bar(found[light] / page.rows.length, { class: light })),
     );
   }
@@ -179,9 +226,14 @@
     const element = el(
       "div",
       { class: "squares", "aria-hidden": "true" },
-      page.rows.map((row) => el("i", { class: row.light, title: `${row.name}: ${row.light}`, "data-open": row.path })),
+      page.rows.map((row) =>
+        el("i", { class: row.light, title: `${row.name}: ${row.light}`, "data-open": row.path }),
+      ),
     );
-    element.addEventListener("click", (event) => event.target.dataset.open && api.open(event.target.dataset.open));
+    element.addEventListener(
+      "click",
+      (event) => event.target.dataset.open && api.open(event.target.dataset.open),
+    );
     return element;
   }
 
@@ -222,8 +274,17 @@
           el(
             "li",
             {},
-            el("p", { class: "message" }, el("strong", {}, `${cluster.count} of ${cluster.of}`), ` ${cluster.place ? `${cluster.place} ` : ""}`, cluster.type && el("strong", {}, `${cluster.type}: `), cluster.message),
-            cluster.example && cluster.example !== cluster.message && el("p", { class: "muted message" }, `for example: ${cluster.example}`),
+            el(
+              "p",
+              { class: "message" },
+              el("strong", {}, `${cluster.count} of ${cluster.of}`),
+              ` ${cluster.place ? `${cluster.place} ` : ""}`,
+              cluster.type && el("strong", {}, `${cluster.type}: `),
+              cluster.message,
+            ),
+            cluster.example &&
+              cluster.example !== cluster.message &&
+              el("p", { class: "muted message" }, `for example: ${cluster.example}`),
             (cluster.common ?? []).map((fact) => el("p", { class: "fact" }, fact)),
             members(cluster.paths),
           ),
@@ -233,17 +294,42 @@
   }
 
   function members(paths) {
-    const link = (path) => el("a", { href: `#open=${encodeURIComponent(path)}`, onclick: (event) => { event.preventDefault(); api.open(path); } }, byPath.get(path)?.name ?? path);
+    const link = (path) =>
+      el(
+        "a",
+        {
+          href: `#open=${encodeURIComponent(path)}`,
+          onclick: (event) => {
+            event.preventDefault();
+            api.open(path);
+          },
+        },
+        byPath.get(path)?.name ?? path,
+      );
     const element = el("p", { class: "members" }, paths.slice(0, 10).map(link));
     if (paths.length > 10) {
-      element.append(el("button", { type: "button", onclick: (event) => { event.target.remove(); element.append(...paths.slice(10).map(link)); } }, `and ${paths.length - 10} more`));
+      element.append(
+        el(
+          "button",
+          {
+            type: "button",
+            onclick: (event) => {
+              event.target.remove();
+              element.append(...paths.slice(10).map(link));
+            },
+          },
+          `and ${paths.length - 10} more`,
+        ),
+      );
     }
     return element;
   }
 
   Ductaflow.failures = (element) => {
     const shown = [...clusters("Failures", page.clusters), ...clusters("Warnings", page.warnings)];
-    element.replaceChildren(...(shown.length ? shown.flat() : [el("p", { class: "muted" }, "Nothing failed, and nothing warned.")]));
+    element.replaceChildren(
+      ...(shown.length ? shown.flat() : [el("p", { class: "muted" }, "Nothing failed, and nothing warned.")]),
+    );
   };
 
   // --- views ---
@@ -252,14 +338,37 @@
     const measured = Object.keys(page.measures).length > 0 || page.before;
     const needs = page.rows.some((row) => row.needs);
     const executed = page.rows.some((row) => row.now && !row.fresh && row.start);
-    const shown = { runs: true, failures: page.clusters.length || page.warnings.length, compare: measured, graph: needs, timeline: executed };
+    const shown = {
+      runs: true,
+      failures: page.clusters.length || page.warnings.length,
+      compare: measured,
+      graph: needs,
+      timeline: executed,
+    };
     return Object.keys(VIEWS).filter((view) => shown[view]);
   }
 
   function tabs(views, view) {
-    const sizes = { failures: [page.clusters.length && `✖ ${page.clusters.length}`, page.warnings.length && `▲ ${page.warnings.length}`].filter(Boolean).join(" ") };
+    const sizes = {
+      failures: [
+        page.clusters.length && `✖ ${page.clusters.length}`,
+        page.warnings.length && `▲ ${page.warnings.length}`,
+      ]
+        .filter(Boolean)
+        .join(" "),
+    };
     return views.map((name) =>
-      el("button", { type: "button", "aria-current": name === view ? "page" : null, "data-view": name, onclick: () => state.set("view", name === "runs" ? "" : name) }, VIEWS[name], sizes[name] ? el("span", { class: "size" }, sizes[name]) : null),
+      el(
+        "button",
+        {
+          type: "button",
+          "aria-current": name === view ? "page" : null,
+          "data-view": name,
+          onclick: () => state.set("view", name === "runs" ? "" : name),
+        },
+        VIEWS[name],
+        sizes[name] ? el("span", { class: "size" }, sizes[name]) : null,
+      ),
     );
   }
 
@@ -267,7 +376,9 @@
     head: el("div"),
     tabs: el("nav", { "aria-label": "views", class: "tabs" }),
     filters: el("div", { class: "filters", role: "search" }),
-    views: Object.fromEntries(Object.keys(VIEWS).map((view) => [view, el("section", { id: view, "aria-label": VIEWS[view] })])),
+    views: Object.fromEntries(
+      Object.keys(VIEWS).map((view) => [view, el("section", { id: view, "aria-label": VIEWS[view] })]),
+    ),
   };
 
   /** Replace an element's children; what has the focus in it keeps it, with its cursor. */

@@ -73,7 +73,12 @@
   function light(row, finished = page.session?.state !== "running") {
     const { symbol, word } = LIGHTS[row.light] ?? LIGHTS.waiting;
     const shown = row.light === "waiting" && finished ? "not run" : word;
-    return el("span", { class: `light ${row.light}` }, el("span", { "aria-hidden": "true" }, symbol), ` ${shown}`);
+    return el(
+      "span",
+      { class: `light ${row.light}` },
+      el("span", { "aria-hidden": "true" }, symbol),
+      ` ${shown}`,
+    );
   }
 
   function failure(row) {
@@ -93,12 +98,20 @@
           el(
             "pre",
             {},
-            frame.source.map((line) => el("span", { class: line.startsWith(">") ? "here" : null }, `${line}\n`)),
+            frame.source.map((line) =>
+              el("span", { class: line.startsWith(">") ? "here" : null }, `${line}\n`),
+            ),
           ),
         ),
       ),
       error.traceback && el("details", {}, el("summary", {}, "traceback"), el("pre", {}, error.traceback)),
-      cluster && el("p", {}, `${cluster.count} instances fail like this. `, el("a", { href: "#view=failures" }, "All failures")),
+      cluster &&
+        el(
+          "p",
+          {},
+          `${cluster.count} instances fail like this. `,
+          el("a", { href: "#view=failures" }, "All failures"),
+        ),
     );
   }
 
@@ -113,9 +126,15 @@
         "ul",
         { class: "warnings" },
         shown.map((warning) =>
-          el("li", {}, warning.text, warning.line && el("span", { class: "muted" }, ` (line ${warning.line} of the log)`)),
+          el(
+            "li",
+            {},
+            warning.text,
+            warning.line && el("span", { class: "muted" }, ` (line ${warning.line} of the log)`),
+          ),
         ),
-        shown.length < row.warned && el("li", { class: "muted" }, `and ${row.warned - shown.length} more in the log`),
+        shown.length < row.warned &&
+          el("li", { class: "muted" }, `and ${row.warned - shown.length} more in the log`),
       ),
     );
   }
@@ -151,7 +170,8 @@
     if (!varying.has(flow)) {
       const keys = new Set();
       const look = (row) => {
-        if (row.flow === flow) for (const name of [...Object.keys(row.config ?? {}), ...(row.without ?? [])]) keys.add(name);
+        if (row.flow === flow)
+          for (const name of [...Object.keys(row.config ?? {}), ...(row.without ?? [])]) keys.add(name);
         (row.runs ?? []).forEach(look);
       };
       page.rows.forEach(look);
@@ -169,7 +189,9 @@
       el(
         "table",
         { class: "config" },
-        chosen.map(([key, value]) => el("tr", {}, el("th", { scope: "row" }, key), el("td", {}, el("code", {}, text(value))))),
+        chosen.map(([key, value]) =>
+          el("tr", {}, el("th", { scope: "row" }, key), el("td", {}, el("code", {}, text(value)))),
+        ),
       );
     const differing = entries.filter(([key]) => varies(row.flow, key));
     const common = entries.filter(([key]) => !varies(row.flow, key));
@@ -178,7 +200,12 @@
       {},
       differing.length > 0 && [el("h4", {}, "Config: differs from others"), table(differing)],
       common.length > 0 &&
-        el("details", { open: !differing.length && common.length < 8 }, el("summary", {}, differing.length ? "the same in all" : "Config"), table(common)),
+        el(
+          "details",
+          { open: !differing.length && common.length < 8 },
+          el("summary", {}, differing.length ? "the same in all" : "Config"),
+          table(common),
+        ),
     );
   }
 
@@ -188,7 +215,11 @@
       "div",
       { class: "figures" },
       row.figures.map((name) =>
-        el("a", { href: href(name) }, el("img", { src: href(name), loading: "lazy", alt: `figure of ${row.name}` })),
+        el(
+          "a",
+          { href: href(name) },
+          el("img", { src: href(name), loading: "lazy", alt: `figure of ${row.name}` }),
+        ),
       ),
     );
   }
@@ -212,7 +243,10 @@
     return el(
       "p",
       { class: "progress" },
-      total > 0 && [`cell ${Math.min(done + 1, total)} of ${total} `, el("progress", { max: total, value: done })],
+      total > 0 && [
+        `cell ${Math.min(done + 1, total)} of ${total} `,
+        el("progress", { max: total, value: done }),
+      ],
       row.output?.length > 0 && el("code", { class: "last" }, row.output.at(-1)),
     );
   }
@@ -223,7 +257,12 @@
     if (row.because) return el("p", {}, row.because);
     if (page.session?.state !== "running") return el("p", { class: "muted" }, "It was not run.");
     const open = (row.needs ?? []).filter((path) => ["running", "waiting"].includes(api.byPath(path)?.light));
-    return el("p", {}, "waits for ", open.length ? open.map((path, index) => [index ? ", " : "", link(path)]) : "a free worker");
+    return el(
+      "p",
+      {},
+      "waits for ",
+      open.length ? open.map((path, index) => [index ? ", " : "", link(path)]) : "a free worker",
+    );
   }
 
   function link(path) {
@@ -273,9 +312,17 @@
       config(row),
       nested(row, instance),
       figures(row),
-      row.light !== "running" && row.output && el("section", {}, el("h4", {}, "Last lines of output"), el("pre", {}, row.output.join("\n"))),
+      row.light !== "running" &&
+        row.output &&
+        el("section", {}, el("h4", {}, "Last lines of output"), el("pre", {}, row.output.join("\n"))),
       timings(row),
-      row.needs && el("p", {}, "uses ", row.needs.map((path, index) => [index ? ", " : "", link(path)])),
+      row.needs &&
+        el(
+          "p",
+          {},
+          "uses ",
+          row.needs.map((path, index) => [index ? ", " : "", link(path)]),
+        ),
       el(
         "p",
         { class: "links" },
@@ -296,14 +343,21 @@
     longest = page.rows.reduce((most, row) => Math.max(most, row.seconds ?? 0), 0.001);
     return [
       { key: "light", title: "Light", value: (row) => SEVERITY.indexOf(row.light), cell: opener },
-      { key: "name", title: "Instance", value: (row) => row.name, cell: (row) => el("span", { class: "name" }, row.name) },
+      {
+        key: "name",
+        title: "Instance",
+        value: (row) => row.name,
+        cell: (row) => el("span", { class: "name" }, row.name),
+      },
       ...page.dimensions.map((name) => ({
         key: `d.${name}`,
         title: name,
         value: (row) => row.scenario?.[name],
         cell: (row) => (row.scenario && name in row.scenario ? text(row.scenario[name]) : ""),
       })),
-      ...(flows.size > 1 ? [{ key: "flow", title: "Flow or build", value: (row) => row.flow, cell: (row) => row.flow ?? "" }] : []),
+      ...(flows.size > 1
+        ? [{ key: "flow", title: "Flow or build", value: (row) => row.flow, cell: (row) => row.flow ?? "" }]
+        : []),
       {
         key: "seconds",
         title: "Duration",
@@ -330,12 +384,31 @@
 
   function took(row) {
     if (typeof row.seconds !== "number") return "";
-    return [el("span", { class: "track" }, bar(row.seconds / longest, { class: `fill ${row.fresh ? "fresh" : ""}` })), duration(row.seconds)];
+    return [
+      el(
+        "span",
+        { class: "track" },
+        bar(row.seconds / longest, { class: `fill ${row.fresh ? "fresh" : ""}` }),
+      ),
+      duration(row.seconds),
+    ];
   }
 
   function opener(row) {
     const open = isOpen(row);
-    return el("button", { type: "button", class: "opener", "aria-expanded": String(open), "aria-label": `${row.light} ${row.name}: ${open ? "close" : "open"}`, "data-path": row.path }, el("span", { class: "arrow", "aria-hidden": "true" }, open ? "▾" : "▸"), light(row), row.fresh && el("span", { class: "muted" }, " up to date"));
+    return el(
+      "button",
+      {
+        type: "button",
+        class: "opener",
+        "aria-expanded": String(open),
+        "aria-label": `${row.light} ${row.name}: ${open ? "close" : "open"}`,
+        "data-path": row.path,
+      },
+      el("span", { class: "arrow", "aria-hidden": "true" }, open ? "▾" : "▸"),
+      light(row),
+      row.fresh && el("span", { class: "muted" }, " up to date"),
+    );
   }
 
   function opened() {
@@ -357,12 +430,16 @@
     const key = `${open} ${longest} ${page.session?.state} ${shown.map((column) => column.key)} ${JSON.stringify(row)}`;
     const known = elements.get(row.path);
     if (known?.key === key) return known.parts;
-    const cells = shown.map((column) => el("td", { "data-title": column.title, class: column.figure ? "figure" : null }, column.cell(row)));
+    const cells = shown.map((column) =>
+      el("td", { "data-title": column.title, class: column.figure ? "figure" : null }, column.cell(row)),
+    );
     const line = el("tr", { class: `row ${row.light}${open ? " open" : ""}`, id: `row-${row.path}` }, cells);
     line.addEventListener("click", (event) => {
       if (!event.target.closest("a") && !String(getSelection())) toggle(row);
     });
-    const parts = open ? [line, el("tr", { class: "opened" }, el("td", { colspan: shown.length }, details(row)))] : [line];
+    const parts = open
+      ? [line, el("tr", { class: "opened" }, el("td", { colspan: shown.length }, details(row)))]
+      : [line];
     elements.set(row.path, { key, parts });
     return parts;
   }
@@ -394,7 +471,11 @@
       { scope: "col", "aria-sort": direction, class: column.figure ? "figure" : null },
       el(
         "button",
-        { type: "button", "data-sort": column.key, onclick: () => api.set("sort", direction === "ascending" ? `-${column.key}` : column.key) },
+        {
+          type: "button",
+          "data-sort": column.key,
+          onclick: () => api.set("sort", direction === "ascending" ? `-${column.key}` : column.key),
+        },
         column.title + mark,
       ),
     );
@@ -412,13 +493,27 @@
       if (first && index >= limit) limit = index + 1;
     }
     if (!element.querySelector("table")) {
-      element.append(el("p", { class: "count muted", role: "status" }), el("table", { class: "runs" }, el("thead"), el("tbody")), el("button", { type: "button", class: "more", onclick: () => { limit += 5 * STEP; api.set({}); } }));
-      const watcher = new IntersectionObserver(([entry]) => {
-        if (entry.isIntersecting && !entry.target.hidden) {
-          limit += STEP;
-          api.set({});
-        }
-      }, { rootMargin: "600px" });
+      element.append(
+        el("p", { class: "count muted", role: "status" }),
+        el("table", { class: "runs" }, el("thead"), el("tbody")),
+        el("button", {
+          type: "button",
+          class: "more",
+          onclick: () => {
+            limit += 5 * STEP;
+            api.set({});
+          },
+        }),
+      );
+      const watcher = new IntersectionObserver(
+        ([entry]) => {
+          if (entry.isIntersecting && !entry.target.hidden) {
+            limit += STEP;
+            api.set({});
+          }
+        },
+        { rootMargin: "600px" },
+      );
       watcher.observe(element.querySelector(".more"));
     }
     const focused = document.activeElement?.dataset ?? {};
@@ -428,12 +523,21 @@
       table.tHead.replaceChildren(el("tr", {}, shown.map(head)));
       table.tHead.dataset.titles = titles;
     }
-    place(table.tBodies[0], found.slice(0, limit).flatMap((row) => rowElements(row, shown)));
-    status.textContent = found.length === page.rows.length ? count(found.length, "instance") : `${number(found.length)} of ${count(page.rows.length, "instance")}`;
+    place(
+      table.tBodies[0],
+      found.slice(0, limit).flatMap((row) => rowElements(row, shown)),
+    );
+    status.textContent =
+      found.length === page.rows.length
+        ? count(found.length, "instance")
+        : `${number(found.length)} of ${count(page.rows.length, "instance")}`;
     more.hidden = found.length <= limit;
     more.textContent = `show more (${number(found.length - limit)})`;
     for (const name of ["path", "sort"]) {
-      if (focused[name]) element.querySelector(`[data-${name}="${CSS.escape(focused[name])}"]`)?.focus({ preventScroll: true });
+      if (focused[name])
+        element
+          .querySelector(`[data-${name}="${CSS.escape(focused[name])}"]`)
+          ?.focus({ preventScroll: true });
     }
   };
 })();
