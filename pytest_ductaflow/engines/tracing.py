@@ -204,7 +204,12 @@ class Trace:
         _within.us = True
         try:
             name = self._below(path)
-            if name is not None and "\n" not in name and (READ, name) not in self._seen and not _measures(sys._getframe(2)):
+            if (
+                name is not None
+                and "\n" not in name
+                and (READ, name) not in self._seen
+                and not _measures(sys._getframe(2))
+            ):
                 self._say(LOOKED_FOR, name)
         except Exception:
             self.lost = True

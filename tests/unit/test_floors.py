@@ -46,6 +46,7 @@ FLOORS = {
     "report": 3,
     "report.page": 3,
     "report.failure": 3,
+    "report.clusters": 3,
     "config": 4,
     "script": 4,
     "debug": 4,
