@@ -265,7 +265,8 @@ class _Dimensions:
             (one for one in found if one.others and len(one.levels) == 1), key=lambda one: one.others
         )
         verb = "all have" if len(members) > 1 else "has"
-        together = self._together(found, set(paths)) if search and not alone and len(members) > 1 else []
+        searched = search and len(members) > 1 and not (single or several)
+        together = self._together(found, set(paths)) if searched else []
         sentences = [f"{self._said(one)}, and no other" for one in single]
         if together:
             sentences.append(f"{' and '.join(map(self._said, together))}, and no other")

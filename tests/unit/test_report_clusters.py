@@ -176,6 +176,9 @@ def test_a_value_that_others_have_too() -> None:
 def test_values_that_only_together_set_the_cluster_apart() -> None:
     said = common(TOLLS, lambda row: row["toll"] == "high" and row["origin"] == "LGA")
     assert said == ["all have toll = high and origin = LGA, and no other"]
+    numbered = {path: {**row, "seed": path} for path, row in TOLLS.items()}
+    said = common(numbered, lambda row: row["toll"] == "high" and row["origin"] == "LGA")
+    assert said == ["all have toll = high and origin = LGA, and no other"]
     said = common(TOLLS, lambda row: row["toll"] == "high" and row["year"] >= 2030)
     assert said == ["all have toll = high and year in 2030, 2035, and no other"]
 
