@@ -51,6 +51,7 @@ FLOORS = {
     "report.rows": 3,
     "report.sweep": 3,
     "report.failure": 3,
+    "report.clusters": 3,
     "config": 4,
     "script": 4,
     "debug": 4,
