@@ -109,7 +109,9 @@
     const axis = surface(api, left, head + height + below, "");
     const plot = surface(api, inner + 12, head + height + below, spec.label);
     axis.append(
-      label(api, 2, 13, fit(y.unit ? `${y.name} [${y.unit}]` : y.name, spec.width - 20), { class: "name" }),
+      label(api, 2, 13, fit(y.unit ? `${y.name} [${y.unit}]` : y.name, spec.width - 20, "600 12px"), {
+        class: "name",
+      }),
     );
     levels.forEach((level, index) => {
       axis.append(label(api, left - 8, vertical(level) + 4, words[index], { class: "tick end" }));
@@ -120,7 +122,7 @@
     if (numeric) abscissa(api, plot, x, across, inner, head + height);
     else categories(api, plot, x, across, slot, head + height, turned);
     plot.append(
-      label(api, Math.min(inner / 2, room / 2), head + height + below - 4, fit(x.name, inner), {
+      label(api, Math.min(inner / 2, room / 2), head + height + below - 4, fit(x.name, inner, "600 12px"), {
         class: "name middle",
       }),
     );
@@ -304,7 +306,7 @@
     const inner = slot * x.values.length;
     const axis = surface(api, left, height, "");
     const plot = surface(api, inner + 6, height, spec.label);
-    axis.append(label(api, 2, 13, fit(spec.by, left + room), { class: "name" }));
+    axis.append(label(api, 2, 13, fit(spec.by, left + room, "600 12px"), { class: "name" }));
     const across = (index) => round(slot * (index + 0.5));
     series.forEach((it, row) => {
       const at = head + tall * row;
@@ -327,7 +329,9 @@
     });
     categories(api, plot, x, across, slot, base, turned);
     plot.append(
-      label(api, Math.min(inner, room) / 2, height - 4, fit(x.name, inner), { class: "name middle" }),
+      label(api, Math.min(inner, room) / 2, height - 4, fit(x.name, inner, "600 12px"), {
+        class: "name middle",
+      }),
     );
     const key = api.el(
       "p",

@@ -252,7 +252,7 @@
 
   function groupSize(block) {
     const counts = byLight(block.rows).length * 52 + 20;
-    const width = Math.ceil(Math.min(260, Math.max(150, counts, measure(block.name, 13) + 24)));
+    const width = Math.ceil(Math.min(260, Math.max(150, counts, measure(block.name, "600 13px") + 24)));
     return { width, height: 62, columns: 1, wide: width };
   }
 
@@ -326,7 +326,7 @@
       const shown = block.rows.some((row) => visible.has(row));
       const parts = [
         box(api, x, y, block.width, block.height, { rx: 7, class: "card" }),
-        label(api, x + 10, y + 20, fit(block.name, block.width - 20, 13), { class: "title" }),
+        label(api, x + 10, y + 20, fit(block.name, block.width - 20, "600 13px"), { class: "title" }),
       ];
       let [at, bar] = [x + 10, x + 10];
       const scale = (block.width - 20) / block.rows.length;
@@ -363,24 +363,18 @@
   function arrows(api, plan) {
     const links = api.svg("g", { class: "links" });
     const reach = new Map(plan.blocks.map((block) => [block, new Set([block])]));
+    const ranks = ranksOf(plan.blocks);
     const most = Math.max(1, ...plan.arrows.map(([from, to]) => to.needs.get(from) || 1));
     for (const [from, to, points] of plan.arrows) {
       const ahead = from.x <= to.x ? 1 : -1;
-      const start = [from.x + (ahead * from.width) / 2, from.y];
       const end = [to.x - ahead * (to.width / 2 + 6), to.y];
-      const stops = [start, ...points.slice(1, -1).map(({ x, y }) => [x, y]), end];
-      const path = stops.map(([x, y], index) => {
-        if (!index) return `M${round(x)} ${round(y)}`;
-        const [before, height] = stops[index - 1];
-        const middle = round((before + x) / 2);
-        return `C${middle} ${round(height)} ${middle} ${round(y)} ${round(x)} ${round(y)}`;
-      });
+      const path = wire(from, to, points, ranks, ahead);
       const wide = round(1.2 + (2.5 * Math.log(to.needs.get(from) || 1)) / Math.log(most + 1));
       const head = `M${round(end[0] + ahead * 7)} ${round(end[1])}l${-8 * ahead} -4.5v9Z`;
       const link = api.svg(
         "g",
         { class: "link" },
-        api.svg("path", { d: path.join(""), class: "wire", "stroke-width": wide }),
+        api.svg("path", { d: path, class: "wire", "stroke-width": wide }),
         api.svg("path", { d: head, class: "tip" }),
       );
       links.append(link);
@@ -391,6 +385,34 @@
         reach.get(one).add(link).add(other);
     }
     return { links, reach };
+  }
+
+  /** Each rank's left and right border by the x of its centre: arrows are straight inside, curved between. */
+  function ranksOf(blocks) {
+    const ranks = new Map();
+    for (const { x, width } of blocks) {
+      const half = Math.max(width / 2, ranks.get(Math.round(x)) || 0);
+      ranks.set(Math.round(x), half);
+    }
+    return ranks;
+  }
+
+  function wire(from, to, points, ranks, ahead) {
+    const half = (x) => ranks.get(Math.round(x));
+    const passed = points.slice(1, -1).filter(({ x }) => half(x) !== undefined && x !== from.x && x !== to.x);
+    const stops = [{ x: from.x, y: from.y }, ...passed, { x: to.x, y: to.y }];
+    const path = [`M${round(from.x + (ahead * from.width) / 2)} ${round(from.y)}`];
+    stops.slice(1).forEach((stop, index) => {
+      const before = stops[index];
+      const leave = before.x + ahead * half(before.x);
+      const arrive = stop.x - ahead * (half(stop.x) + 8);
+      const middle = round((leave + arrive) / 2);
+      path.push(
+        `H${round(leave)}C${middle} ${round(before.y)} ${middle} ${round(stop.y)} ${round(arrive)} ${round(stop.y)}`,
+      );
+    });
+    path.push(`H${round(to.x - ahead * (to.width / 2 + 6))}`);
+    return path.join("");
   }
 
   /** What touches the mark under pointer or focus stands out, the rest steps back. */

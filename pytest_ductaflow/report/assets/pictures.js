@@ -111,16 +111,17 @@
 
   let context = null;
 
-  /** Width of a text in px. */
-  function measure(words, size = 12) {
+  /** Width of a text in px; `font` is its size, or "600 13px". */
+  function measure(words, font = "12px") {
     context = context || document.createElement("canvas").getContext("2d");
-    context.font = `${size}px system-ui, sans-serif`;
+    context.font = `${font} system-ui, sans-serif`;
     return context.measureText(words).width;
   }
 
   /** The text, cut in the middle so that it is at most `width` px wide. */
-  function fit(words, width, size = 12) {
-    if (words.length * size * 0.35 < width && measure(words, size) <= width) return words;
+  function fit(words, width, font = "12px") {
+    // A text of a thousand letters is not measured to find that it is too long.
+    if (words.length < width && measure(words, font) <= width) return words;
     let [few, many] = [0, Math.min(words.length, Math.ceil(width / 2))];
     const cut = (length) => {
       const head = Math.ceil(length * 0.6);
@@ -128,7 +129,7 @@
     };
     while (few < many) {
       const middle = Math.ceil((few + many) / 2);
-      if (measure(cut(middle), size) <= width) few = middle;
+      if (measure(cut(middle), font) <= width) few = middle;
       else many = middle - 1;
     }
     return few ? cut(few) : "";

@@ -58,7 +58,7 @@
         ),
         key,
       ],
-      [chart.element, caption(api, begin, lanes), ...sentences(api, page, lanes, facts)],
+      [chart.element, caption(api, begin, lanes, chart.pale), ...sentences(api, page, lanes, facts)],
     );
   }
 
@@ -151,10 +151,14 @@
 
   // ---------------------------------------------------------------- sentences
 
-  function caption(api, begin, lanes) {
+  function caption(api, begin, lanes, pale) {
     const time = new Date(begin * 1000).toLocaleTimeString("en-GB");
     const busy = lanes.length > 1 ? " Busy: share of the time between the first start and the last end." : "";
-    return api.el("p", { class: "hint" }, `Time since ${time}.${busy}`);
+    return api.el(
+      "p",
+      { class: "hint" },
+      `Time since ${time}.${busy}${pale ? " Grey: what the filters leave out." : ""}`,
+    );
   }
 
   function sentences(api, page, lanes, facts) {
@@ -261,7 +265,7 @@
     const { api } = it;
     const visible = new Set(api.visible());
     const wanted = Math.max(
-      ...lanes.map((lane) => Math.max(measure(lane.name, 13), measure("100 % busy", 11))),
+      ...lanes.map((lane) => Math.max(measure(lane.name, "600 13px"), measure("100 % busy", "11px"))),
     );
     const left = Math.ceil(Math.min(wanted, 120)) + 18;
     const inner = Math.max(200, (it.width - left - 8) * scale);
@@ -286,7 +290,7 @@
       const tall = lane.deep * BAR;
       const busy = `${Math.round((100 * lane.worked) / (facts.whole || 1))} % busy`;
       axis.append(
-        label(api, left - 10, top + Math.max(9, tall / 2 - 3), fit(text(lane.name), left - 14, 13), {
+        label(api, left - 10, top + Math.max(9, tall / 2 - 3), fit(text(lane.name), left - 14, "600 13px"), {
           class: "lane end",
         }),
       );
@@ -316,7 +320,8 @@
       top += tall + LANE_GAP;
     }
     plot.append(bottom);
-    return { element: scroller(api, "timeline", axis, plot), fills };
+    const pale = lanes.some((lane) => lane.runs.some((run) => !visible.has(run.row)));
+    return { element: scroller(api, "timeline", axis, plot), fills, pale };
   }
 
   /** Bars in px, {from, to, runs}: those too narrow to be seen are merged with their neighbours. */
@@ -348,7 +353,7 @@
         ? layers(api, runs, from, y, width, fills)
         : [box(api, from, y, width, BAR - 4, { rx: width > 6 ? 3 : 0, ...fills[row.light] })];
     if (width > 15 && runs.length === 1) {
-      const words = width > 44 ? `${symbol} ${fit(row.name, width - 26, 11)}` : symbol;
+      const words = width > 44 ? `${symbol} ${fit(row.name, width - 26, "600 11px")}` : symbol;
       parts.push(label(api, from + 4, y + 13, words, { class: `on ${row.light}` }));
     }
     const title = runs.length === 1 ? one(api, worst, begin) : several(api, runs, begin);
