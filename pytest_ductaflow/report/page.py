@@ -28,10 +28,21 @@ from pytest_ductaflow.status import Status
 
 #: Version of the page's data; a page of another one is not read back.
 FORMAT: Final = 1
+#: While a session runs, clusters are found for this part of the time.
+_SHARE: Final = 200
 #: So many bytes of a page hold its head.
 _HEAD: Final = 2000
 _DATA: Final = re.compile(rb'<script type="application/json" id="data">(.*?)</script>', re.DOTALL)
-_SCRIPTS: Final = ("core.js", "pictures.js", "charts.js", "compare.js", "graph.js", "timeline.js", "runs.js", "page.js")
+_SCRIPTS: Final = (
+    "core.js",
+    "pictures.js",
+    "charts.js",
+    "compare.js",
+    "graph.js",
+    "timeline.js",
+    "runs.js",
+    "page.js",
+)
 _STYLES: Final = ("page.css", "pictures.css")
 _LAYOUT: Final = "vendor/dagre.min.js"
 
@@ -76,6 +87,7 @@ def render(
         "configs": sweep.configs(),
         "before": before,
         **_summary(found),
+        **_clusters(sweep, found, finished=finished),
     }
     if any(row["light"] == Status.RUNNING.light for row in found):
         records = ""  # what runs may be another light tomorrow although its record is the same
@@ -130,24 +142,32 @@ def _fingerprint(root: Path) -> str:
 
 
 def _summary(found: Sequence[Row]) -> dict[str, Any]:
-    """What the rows are about as a whole: dimensions, measures, clusters."""
+    """What the rows are about as a whole: dimensions and measures."""
     dimensions: dict[str, None] = {}
     measures: dict[str, str] = {}
-    scenarios: dict[str, Mapping[str, Any]] = {}
     for row in found:
-        scenarios[row["path"]] = scenario = row.get("scenario", {})
+        scenario = row.get("scenario", {})
         if not scenario.keys() <= dimensions.keys():
             dimensions |= dict.fromkeys(scenario)
         units = row.get("units", {})
         for name in row.get("measures", ()):
             if not measures.get(name):
                 measures[name] = units.get(name, "")
-    return {
-        "dimensions": list(dimensions),
-        "measures": measures,
-        "clusters": [vars(one) for one in clusters.clusters(list(_failures(found)), scenarios)],
-        "warnings": [vars(one) for one in clusters.clusters(list(_warnings(found)), scenarios)],
-    }
+    return {"dimensions": list(dimensions), "measures": measures}
+
+
+def _clusters(sweep: Sweep, found: Sequence[Row], *, finished: bool) -> dict[str, Any]:
+    """Failures and warnings by their causes; of a large sweep that runs they may be a while old."""
+    started = time.monotonic()
+    if finished or started >= sweep.clusters_until:
+        scenarios = {row["path"]: row.get("scenario", {}) for row in found}
+        sweep.clusters = {
+            "clusters": [vars(one) for one in clusters.clusters(list(_failures(found)), scenarios)],
+            "warnings": [vars(one) for one in clusters.clusters(list(_warnings(found)), scenarios)],
+        }
+        ended = time.monotonic()
+        sweep.clusters_until = ended + _SHARE * (ended - started)
+    return sweep.clusters
 
 
 def _failures(found: Sequence[Row]) -> Iterator[Occurrence]:

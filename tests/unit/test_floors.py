@@ -45,7 +45,6 @@ FLOORS = {
     "engines.papermill": 2,
     "execution": 3,
     "report": 3,
-    "report.clusters": 3,
     "report.comparison": 3,
     "report.page": 3,
     "report.rows": 3,
