@@ -84,8 +84,8 @@ class Record:
     ``runs`` and ``outputs`` relative to the run directory. ``cells.current`` is the 0-based notebook
     cell that runs or ran last; ``timings`` say how many seconds each cell took and at which line of the
     flow it starts (``None``: the injected config); ``warnings`` hold 1-based lines of the output file.
-    What ``inputs``, ``outputs``, ``code`` and ``environment`` hold is described in ``freshness``; ``accepted`` is when
-    somebody declared the run up to date, and despite what.
+    What ``inputs``, ``outputs``, ``code`` and ``environment`` hold is described in ``freshness``;
+    ``accepted`` is when somebody declared the run up to date, and despite what.
     """
 
     kind: str

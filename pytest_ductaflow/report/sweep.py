@@ -73,7 +73,7 @@ class Sweep:
         self._unread: list[str] = []  # node ids of those that ended
         self._has_old = False
         self._chosen: list[Row] | None = None
-        #: Failures and warnings by their causes, and when (by the monotonic clock) they are to be found again.
+        #: Failures and warnings by their causes, and when (monotonic clock) they are to be found again.
         self.clusters: dict[str, Any] = {}
         self.clusters_until = 0.0
         self._texts: dict[str, str] = {}
