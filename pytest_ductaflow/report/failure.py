@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from pytest_ductaflow import strict_json
-from pytest_ductaflow.errors import RecordError
+from pytest_ductaflow.errors import EXPECTATION_ERROR, RecordError
 from pytest_ductaflow.record import Record, RunDirectory, read_record
 
 #: Source lines shown above and below the failing one; the failing cell's beginning is cut to fit.
@@ -53,6 +53,8 @@ def _is_library(file: str) -> bool:
 def error_lines(error: dict[str, Any]) -> list[str]:
     """``E   ValueError: …``, all lines of the message; where a library raised it, that place."""
     kind, message = str(error.get("type", "Error")), str(error.get("message", ""))
+    if kind == EXPECTATION_ERROR:
+        return [f"E   {line}" for line in message.splitlines()]
     first, *rest = (f"{kind}: {message}" if message else kind).splitlines()
     lines = [f"E   {first}", *(f"E     {line}" for line in rest)]
     innermost = (error.get("frames") or [{}])[-1]
