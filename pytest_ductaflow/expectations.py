@@ -179,15 +179,12 @@ def _off_baseline(
         return
     value, wanted = measure["value"], other["value"]
     inner = [key for key in ("warn_rtol", "warn_atol") if key in bounds]
-    if inner and _is_beyond(value, wanted, bounds, "warn_"):
-        shown = _band(value, wanted, bounds, "warn_")
-        problem = Status.WARNING, f"not {shown} ({' and '.join(inner)}, baseline {baseline})"
-    else:
-        problem = None
-    if (not inner or "rtol" in bounds or "atol" in bounds) and _is_beyond(value, wanted, bounds, ""):
-        problem = Status.ERROR, f"expected {_band(value, wanted, bounds, '')} (baseline {baseline})"
-    if problem:
-        yield problem
+    outer = not inner or "rtol" in bounds or "atol" in bounds
+    if outer and _is_beyond(value, wanted, bounds, ""):
+        yield Status.ERROR, f"expected {_band(value, wanted, bounds, '')} (baseline {baseline})"
+    elif inner and _is_beyond(value, wanted, bounds, "warn_"):
+        band = _band(value, wanted, bounds, "warn_")
+        yield Status.WARNING, f"not {band} ({' and '.join(inner)}, baseline {baseline})"
 
 
 def _measure_of(directory: Path, name: str) -> dict[str, Any] | str:
@@ -217,7 +214,7 @@ def _width(wanted: Any, bounds: Mapping[str, Any], prefix: str) -> float:
 
 
 def _band(value: Any, wanted: Any, bounds: Mapping[str, Any], prefix: str) -> str:
-    width = _width(wanted, bounds, prefix) if is_number(wanted) else 0
+    width = _width(wanted, bounds, prefix) if is_number(wanted) and is_number(value) else 0
     return f"{_shown(wanted, value)} ± {_shown(width)}" if width else _shown(wanted, value)
 
 
@@ -232,7 +229,7 @@ def _unit(measure: Mapping[str, Any]) -> str:
 
 def _shown(value: Any, *others: Any) -> str:
     """The value for people: some six digits, but all if it looked like one of the others then."""
-    if type(value) is not float:
+    if type(value) is not float or not is_number(value):
         return strict_json.encodable(strict_json.dumps(value, indent=None).strip())
     digits = max(6, len(str(int(abs(value)))))
     text = f"{value:.{digits}g}" if digits < 16 else repr(value)

@@ -39,10 +39,15 @@ def frames(error: dict[str, Any], root: Path) -> list[Frame]:
             place["file"],
             place["line"],
             place.get("function", ""),
-            tuple(_source(root / place["file"], place["line"], whole_cell=index == 0)),
+            tuple(_source(root / place["file"], place["line"], whole_cell=index == 0 and _is_flow(place))),
         )
         for index, place in enumerate(places)
     ]
+
+
+def _is_flow(place: dict[str, Any]) -> bool:
+    """Whether it is in code, which has cells: not in an instance file."""
+    return str(place["file"]).endswith(".py")
 
 
 def _is_library(file: str) -> bool:
