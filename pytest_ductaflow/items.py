@@ -125,10 +125,13 @@ class InstanceItem(pytest.Item):
             pytest.fail(reason, pytrace=False)
 
     def _refused(self) -> str | None:
-        """Have what is needed executed; if some of it is red, record that this is not run, and say why."""
+        """Have what is needed executed; if some of it is red, record that this is not run, and say why.
+
+        A red baseline keeps nobody from running: only the measures are compared with it, afterwards.
+        """
         for needed in self.ductaflow.needed(self):
             record = needed.ensure()
-            if record is not None and record.light.is_red:
+            if record is not None and record.light.is_red and self.ductaflow.reads(self, needed):
                 return self._refuse(f"needs {needed.nodeid}, which failed")
         red = self.ductaflow.red_before(self)
         return self._refuse(f"needs {red}, whose last run failed") if red else None
@@ -220,7 +223,7 @@ class InstanceItem(pytest.Item):
     def _execute(self, *, again: bool) -> Record:
         """Execute the instance. Another process of this session may be about to, or have just done so."""
         echo = _show if self.config.getoption("capture", "fd") == "no" else None
-        done = None if again else functools.partial(self.ductaflow.known, self)
+        done = None if again else functools.partial(self.ductaflow.known, self, locked=True)
         while True:
             try:
                 record = execution.execute(self.request(), echo=echo, wanted=self.ductaflow.wanted, done=done)
@@ -295,10 +298,11 @@ class InstanceItem(pytest.Item):
 
 
 def _warnings_of(record: Record, directory: Path, root: Path) -> Iterator[tuple[str, str]]:
-    """A run's warning lines and those of its nested runs, each with the place of its cell."""
+    """A run's warning lines and those of its nested runs, each with the place of its cell or expectation."""
     for warning in record.warnings:
         line = _cell_line(root / record.flow, warning.get("cell"))
-        yield str(warning["text"]), f"{record.flow}:{line}" if line else record.flow
+        place = warning.get("place") or (f"{record.flow}:{line}" if line else record.flow)
+        yield str(warning["text"]), str(place)
     for path, child in child_records(record, directory):
         yield from _warnings_of(child, path, root)
         if child.light.is_red and record.error is None:

@@ -84,7 +84,9 @@ class Record:
     ``runs`` and ``outputs`` relative to the run directory. ``cells.current`` is the 0-based notebook
     cell that runs or ran last; ``timings`` say how many seconds each cell took and at which line of the
     flow it starts (``None``: the injected config); ``warnings`` hold 1-based lines of the output file.
-    What ``inputs``, ``outputs``, ``code`` and ``environment`` hold is described in ``freshness``;
+    ``measures`` are name to ``{"value": …, "unit": …}``; ``expectations`` are what was judged of them,
+    ``{"measure": …, "light": …, "text": …}`` each, and ``own_status`` is then the run's own status, without
+    them. What ``inputs``, ``outputs``, ``code`` and ``environment`` hold is described in ``freshness``;
     ``accepted`` is when somebody declared the run up to date, and despite what.
     """
 
@@ -105,7 +107,9 @@ class Record:
     warnings: list[dict[str, Any]] = field(default_factory=list)
     error: dict[str, Any] | None = None
     runs: list[str] = field(default_factory=list)
-    measures: dict[str, Any] = field(default_factory=dict)
+    measures: dict[str, dict[str, Any]] = field(default_factory=dict)
+    expectations: list[dict[str, str]] = field(default_factory=list)
+    own_status: str | None = None
     inputs: dict[str, str] = field(default_factory=dict)
     outputs: dict[str, str] = field(default_factory=dict)
     code: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -119,6 +123,11 @@ class Record:
     def light(self) -> Status:
         """The status as an enum."""
         return Status(self.status)
+
+    @property
+    def own_light(self) -> Status:
+        """The status of the run itself, whatever was expected of its measures."""
+        return Status(self.own_status or self.status)
 
 
 def now() -> str:
@@ -199,6 +208,7 @@ def read_record(directory: Path) -> Record:
         record = Record(**{f.name: data[f.name] for f in fields(Record) if f.name in data})
         status = record.light
         _check_types(record)
+        Status(record.own_status or status)
     except (TypeError, ValueError) as error:
         raise RecordError(f"{path}: damaged: {error}") from None
     if status is Status.RUNNING and not is_locked(directory):
@@ -229,6 +239,10 @@ def _check_types(record: Record) -> None:
             for value in getattr(record, name).values()
         )
         and all(isinstance(entry, dict) for entry in record.code.values())
+        and all(map(_is_measure, record.measures.values()))
+        and isinstance(record.expectations, list)
+        and all(map(_is_judgement, record.expectations))
+        and isinstance(record.own_status, (str, type(None)))
         and isinstance(record.accepted, list)
         and isinstance(record.timings, list)
         and all(isinstance(timing, dict) for timing in record.timings)
@@ -241,6 +255,19 @@ def _check_types(record: Record) -> None:
     )
     if not good:
         raise ValueError("a value has a wrong type")
+
+
+def _is_measure(value: Any) -> bool:
+    return (
+        isinstance(value, dict)
+        and type(value.get("value")) in (bool, int, float, str)
+        and isinstance(value.get("unit", 0), (str, type(None)))
+    )
+
+
+def _is_judgement(value: Any) -> bool:
+    keys = ("measure", "light", "text")
+    return isinstance(value, dict) and all(isinstance(value.get(key), str) for key in keys)
 
 
 @contextlib.contextmanager
@@ -365,11 +392,13 @@ def load_runs(runs_dir: str | os.PathLike[str] = "runs") -> pandas.DataFrame:
     Columns: ``directory``, ``parent`` (the build's directory, or None), ``kind``, ``flow``,
     ``instance``, ``node_id``, ``status``, ``light``, ``duration`` (s), ``warnings`` (count), ``error``
     (one line), ``started``, ``ended``, then one column for each config key (nested keys with dots; a
-    key with the name of a column above is prefixed ``config.``).
+    key with the name of a column above is prefixed ``config.``), then one for each measure with its
+    values: the measure's name, or ``measure.<name>`` if there is such a column already.
     """
     import pandas as pd
 
     rows: list[dict[str, Any]] = []
+    measured: list[dict[str, Any]] = []  # of each row
     root = Path(runs_dir)
     parents: list[Path] = []
     for path, record in runs_below(root):
@@ -392,10 +421,27 @@ def load_runs(runs_dir: str | os.PathLike[str] = "runs") -> pandas.DataFrame:
                     key = f"config.{key}"
                 row[key] = value
         rows.append(row)
+        measures = {} if isinstance(record, RecordError) else record.measures
+        measured.append({name: measure["value"] for name, measure in measures.items()})
+    _add_measures(rows, measured)
     frame = pd.DataFrame(rows, columns=None if rows else list(_COLUMNS))
     for name in ("parent", "node_id", "error"):  # a missing text is None, not NaN
         frame[name] = pd.Series([row[name] for row in rows], dtype=object)
     return frame
+
+
+def _add_measures(rows: list[dict[str, Any]], measured: list[dict[str, Any]]) -> None:
+    """Add the measures to the rows, each under one name in all of them."""
+    taken = {*_COLUMNS, *(key for row in rows for key in row)}
+    columns: dict[str, str] = {}
+    for name in dict.fromkeys(name for measures in measured for name in measures):
+        column = name
+        while column in taken:
+            column = f"measure.{column}"
+        taken.add(column)
+        columns[name] = column
+    for row, measures in zip(rows, measured, strict=True):
+        row |= {columns[name]: value for name, value in measures.items()}
 
 
 _COLUMNS: Final = (

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from pytest_ductaflow import strict_json
-from pytest_ductaflow.errors import RecordError
+from pytest_ductaflow.errors import EXPECTATION_ERROR, RecordError
 from pytest_ductaflow.record import Record, RunDirectory, read_record
 
 #: Source lines shown above and below the failing one; the failing cell's beginning is cut to fit.
@@ -39,10 +39,15 @@ def frames(error: dict[str, Any], root: Path) -> list[Frame]:
             place["file"],
             place["line"],
             place.get("function", ""),
-            tuple(_source(root / place["file"], place["line"], whole_cell=index == 0)),
+            tuple(_source(root / place["file"], place["line"], whole_cell=index == 0 and _is_flow(place))),
         )
         for index, place in enumerate(places)
     ]
+
+
+def _is_flow(place: dict[str, Any]) -> bool:
+    """Whether it is in code, which has cells: not in an instance file."""
+    return str(place["file"]).endswith(".py")
 
 
 def _is_library(file: str) -> bool:
@@ -53,6 +58,8 @@ def _is_library(file: str) -> bool:
 def error_lines(error: dict[str, Any]) -> list[str]:
     """``E   ValueError: …``, all lines of the message; where a library raised it, that place."""
     kind, message = str(error.get("type", "Error")), str(error.get("message", ""))
+    if kind == EXPECTATION_ERROR:
+        return [f"E   {line}" for line in message.splitlines()]
     first, *rest = (f"{kind}: {message}" if message else kind).splitlines()
     lines = [f"E   {first}", *(f"E     {line}" for line in rest)]
     innermost = (error.get("frames") or [{}])[-1]

@@ -25,6 +25,8 @@ FLOORS = {
     "record": 1,
     "capture": 1,
     "context": 1,
+    "expectations": 1,
+    "measures": 1,
     "notebook_html": 1,
     "freshness": 2,
     "graph": 2,
@@ -177,6 +179,7 @@ def test_importing_what_flows_import_loads_nothing_heavy() -> None:
         "pytest_ductaflow.config",
         "pytest_ductaflow.capture",
         "pytest_ductaflow.context",
+        "pytest_ductaflow.measures",
     )
     code = f"import sys, {', '.join(names)}; print(*sorted(sys.modules))"
     loaded = subprocess.run(
