@@ -132,7 +132,7 @@ class Live:
             self._before = comparison.load(Path(os.path.abspath(older)))
         place = Place(self._config.rootpath, self._runs)
         self.sweep = Sweep(place, self._session, before=lambda: read_back(self._runs / PAGE))
-        needs = graph.needs({instance.run_directory: instance.references for instance in instances.values()})
+        needs = graph.needs({instance.run_directory: instance.needs for instance in instances.values()})
         self.sweep.expect(
             Expected(
                 id=node_id,

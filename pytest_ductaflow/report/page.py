@@ -194,7 +194,8 @@ def _warnings(found: Sequence[Row]) -> Iterator[Occurrence]:
         for part in rows.parts_of(row):
             for warning in part.get("warnings", ()):
                 flow, text = part.get("flow", ""), warning["text"]
-                yield Occurrence(row["path"], flow, warning.get("cell"), flow, "", text)
+                place = warning.get("place", flow)
+                yield Occurrence(row["path"], flow, warning.get("cell"), place, "", text)
 
 
 def _result_row(result: Mapping[str, Any], found: Sequence[Row]) -> Row:

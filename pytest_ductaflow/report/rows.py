@@ -5,8 +5,8 @@ seconds, paths relative to the directory of the runs.
 
 ``path`` (its key), ``id`` (node id), ``name``, ``light``, ``flow``, ``kind``, ``session``, ``scenario``,
 ``start``, ``seconds``, ``worker`` (process id until the worker's name is known), ``warned`` (count),
-``warnings``, ``measures``, ``units``, ``cells``, ``timings``, ``error``, ``config``, ``output``,
-``files``, ``figures``, ``needs`` (paths of the runs whose outputs it read), ``runs`` (rows of nested runs),
+``warnings``, ``measures``, ``units``, ``judged`` (measures to light and reason), ``cells``, ``timings``,
+``error``, ``config``, ``output``, ``files``, ``figures``, ``needs`` (paths of the runs whose outputs it read), ``runs`` (rows of nested runs),
 ``stamp`` (of the record that the row was made of).
 """
 
@@ -197,16 +197,17 @@ def _needs(record: Record, path: Path, place: Place) -> list[str]:
 
 
 def _measures(record: Record) -> Row:
-    found = {name: measure for name, measure in record.measures.items() if isinstance(measure, dict)}
+    found = record.measures.items()
     return {
-        "measures": {name: measure.get("value") for name, measure in found.items()},
-        "units": {name: measure["unit"] for name, measure in found.items() if measure.get("unit")},
+        "measures": {name: measure["value"] for name, measure in found},
+        "units": {name: measure["unit"] for name, measure in found if measure["unit"]},
+        "judged": {one["measure"]: [one["light"], one["text"]] for one in record.expectations},
     }
 
 
 def _warning(warning: dict[str, Any]) -> Row:
-    found = {"text": str(warning["text"])[:_LINE], "line": warning.get("line"), "cell": warning.get("cell")}
-    return {key: value for key, value in found.items() if value is not None}
+    kept = {key: warning[key] for key in ("line", "cell", "place") if warning.get(key) is not None}
+    return {"text": str(warning["text"])[:_LINE], **kept}
 
 
 def _error(record: Record, path: Path, place: Place) -> Row:

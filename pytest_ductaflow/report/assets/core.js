@@ -77,6 +77,11 @@ var Ductaflow = {};
     return date.toDateString() === new Date().toDateString() ? time : `${date.toLocaleDateString()} ${time}`;
   }
 
+  /** What an object of the data has of its own: keys are anybody's, also `constructor`. */
+  function own(object, key) {
+    return object && Object.hasOwn(object, key) ? object[key] : undefined;
+  }
+
   /** `3 runs`, `1 run`. */
   function count(size, word) {
     return `${number(size)} ${word}${size === 1 ? "" : "s"}`;
@@ -130,6 +135,7 @@ var Ductaflow = {};
     text,
     moment,
     count,
+    own,
     order,
     state: {
       get,

@@ -2,7 +2,7 @@
 (() => {
   "use strict";
 
-  const { el, bar, roughly, number, text, moment, count, order, state, LIGHTS } = Ductaflow;
+  const { el, bar, roughly, number, text, moment, count, order, own, state, LIGHTS } = Ductaflow;
   const root = document.getElementById("page");
   const VIEWS = {
     runs: "Runs",
@@ -83,7 +83,7 @@
         (!flow || row.flow === flow) &&
         (!now || row.now) &&
         dimensions.every(
-          ([name, wanted]) => row.scenario && name in row.scenario && text(row.scenario[name]) === wanted,
+          ([name, wanted]) => own(row.scenario, name) !== undefined && text(row.scenario[name]) === wanted,
         ) &&
         words.every((word) => haystack(row).includes(word)),
     );
@@ -119,7 +119,7 @@
     return [
       search,
       page.dimensions.map((name) => {
-        const found = values((row) => row.scenario?.[name]);
+        const found = values((row) => own(row.scenario, name));
         return found.length > 1 && found.length <= 500 && select(`d.${name}`, name, found.map(text));
       }),
       flows.length > 1 && select("flow", "flow", flows),

@@ -2,7 +2,7 @@
 (() => {
   "use strict";
 
-  const { el, bar, duration, number, text, moment, count, order, LIGHTS } = Ductaflow;
+  const { el, bar, duration, number, text, moment, count, order, own, LIGHTS } = Ductaflow;
   const STEP = 200;
   const USUAL_FILES = ["notebook", "config", "log"];
   const SEVERITY = Object.keys(LIGHTS);
@@ -224,15 +224,23 @@
     );
   }
 
+  /** A measure, with the light that it got if something was expected of it. */
+  function measured(row, name) {
+    const [light, reason] = own(row.judged, name) ?? [];
+    const value = number(row.measures[name]);
+    if (!light) return value;
+    return el("span", { class: light, title: reason }, `${LIGHTS[light].symbol} ${value}`);
+  }
+
   function measures(row) {
     const found = Object.entries(row.measures ?? {});
     if (!found.length) return [];
     return el(
       "dl",
       { class: "measures" },
-      found.map(([name, value]) => [
+      found.map(([name]) => [
         el("dt", {}, name),
-        el("dd", {}, number(value), page.measures[name] ? ` ${page.measures[name]}` : ""),
+        el("dd", {}, measured(row, name), own(page.measures, name) ? ` ${page.measures[name]}` : ""),
       ]),
     );
   }
@@ -352,8 +360,8 @@
       ...page.dimensions.map((name) => ({
         key: `d.${name}`,
         title: name,
-        value: (row) => row.scenario?.[name],
-        cell: (row) => (row.scenario && name in row.scenario ? text(row.scenario[name]) : ""),
+        value: (row) => own(row.scenario, name),
+        cell: (row) => (own(row.scenario, name) === undefined ? "" : text(row.scenario[name])),
       })),
       ...(flows.size > 1
         ? [{ key: "flow", title: "Flow or build", value: (row) => row.flow, cell: (row) => row.flow ?? "" }]
@@ -376,8 +384,8 @@
         key: `m.${name}`,
         title: unit ? `${name} (${unit})` : name,
         figure: true,
-        value: (row) => row.measures?.[name],
-        cell: (row) => (row.measures && name in row.measures ? number(row.measures[name]) : ""),
+        value: (row) => own(row.measures, name),
+        cell: (row) => (own(row.measures, name) === undefined ? "" : measured(row, name)),
       })),
     ];
   }
