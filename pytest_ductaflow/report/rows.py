@@ -6,7 +6,8 @@ seconds, paths relative to the directory of the runs.
 ``path`` (its key), ``id`` (node id), ``name``, ``light``, ``flow``, ``kind``, ``session``, ``scenario``,
 ``start``, ``seconds``, ``worker`` (process id until the worker's name is known), ``warned`` (count),
 ``warnings``, ``measures``, ``units``, ``judged`` (measures to light and reason), ``cells``, ``timings``,
-``error``, ``config``, ``output``, ``files``, ``figures``, ``needs`` (paths of the runs whose outputs it read), ``runs`` (rows of nested runs),
+``error``, ``config``, ``output``, ``files``, ``figures``, ``needs`` (paths of the runs whose outputs it
+read), ``runs`` (rows of nested runs),
 ``stamp`` (of the record that the row was made of).
 """
 
