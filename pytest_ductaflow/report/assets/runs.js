@@ -115,6 +115,11 @@
     );
   }
 
+  /** How many warnings a run and those nested in it printed. */
+  function warned(row) {
+    return (row.runs ?? []).reduce((sum, run) => sum + warned(run), row.warned ?? 0);
+  }
+
   function warnings(row) {
     if (!row.warned) return [];
     const shown = row.warnings ?? [];
@@ -293,7 +298,7 @@
             light(run, true),
             el("span", { class: "name" }, run.name),
             el("span", { class: "muted" }, run.flow),
-            run.warned && el("span", { class: "orange" }, count(run.warned, "warning")),
+            warned(run) > 0 && el("span", { class: "orange" }, count(warned(run), "warning")),
             el("span", { class: "figure" }, duration(run.seconds)),
           ),
         );
@@ -377,8 +382,8 @@
         key: "warned",
         title: "Warnings",
         figure: true,
-        value: (row) => row.warned ?? 0,
-        cell: (row) => (row.warned ? el("span", { class: "orange" }, String(row.warned)) : ""),
+        value: warned,
+        cell: (row) => (warned(row) ? el("span", { class: "orange" }, number(warned(row))) : ""),
       },
       ...Object.entries(page.measures).map(([name, unit]) => ({
         key: `m.${name}`,
