@@ -2,7 +2,7 @@
 (() => {
   "use strict";
 
-  const { el, bar, duration, number, text, moment, count, order, own, LIGHTS } = Ductaflow;
+  const { el, bar, duration, number, text, moment, count, order, own, partsOf, LIGHTS } = Ductaflow;
   const STEP = 200;
   const USUAL_FILES = ["notebook", "config", "log"];
   const SEVERITY = Object.keys(LIGHTS);
@@ -377,8 +377,8 @@
         key: "warned",
         title: "Warnings",
         figure: true,
-        value: (row) => row.warned ?? 0,
-        cell: (row) => (row.warned ? el("span", { class: "orange" }, String(row.warned)) : ""),
+        value: warned,
+        cell: (row) => (warned(row) ? el("span", { class: "orange" }, number(warned(row))) : ""),
       },
       ...Object.entries(page.measures).map(([name, unit]) => ({
         key: `m.${name}`,
@@ -388,6 +388,11 @@
         cell: (row) => (own(row.measures, name) === undefined ? "" : measured(row, name)),
       })),
     ];
+  }
+
+  /** How often a row warned, with the runs nested in it. */
+  function warned(row) {
+    return partsOf(row).reduce((sum, part) => sum + (part.warned ?? 0), 0);
   }
 
   function took(row) {
