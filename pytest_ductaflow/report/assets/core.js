@@ -101,6 +101,11 @@ var Ductaflow = {};
     return collator.compare(text(a), text(b));
   }
 
+  /** A row and the runs nested in it. */
+  function partsOf(row) {
+    return [row, ...(row.runs ?? []).flatMap(partsOf)];
+  }
+
   // --- the view's state: in the URL's fragment, so that a view can be shared ---
 
   let listener = () => {};
@@ -139,6 +144,7 @@ var Ductaflow = {};
     count,
     own,
     order,
+    partsOf,
     state: {
       get,
       set,

@@ -2,7 +2,7 @@
 (() => {
   "use strict";
 
-  const { el, bar, roughly, number, text, moment, count, order, own, state, LIGHTS } = Ductaflow;
+  const { el, bar, roughly, number, text, moment, count, order, own, partsOf, state, LIGHTS } = Ductaflow;
   const root = document.getElementById("page");
   const VIEWS = {
     runs: "Runs",
@@ -53,12 +53,14 @@
     if (!haystacks.has(row)) {
       const parts = [
         row.id,
-        row.name,
-        row.flow,
-        row.error?.type,
-        row.error?.message,
         ...Object.values(row.scenario ?? {}).map(text),
-        ...(row.warnings ?? []).map((warning) => warning.text),
+        ...partsOf(row).flatMap((part) => [
+          part.name,
+          part.flow,
+          part.error?.type,
+          part.error?.message,
+          ...(part.warnings ?? []).map((warning) => warning.text),
+        ]),
       ];
       haystacks.set(row, parts.filter(Boolean).join("\n").toLowerCase());
     }

@@ -2,7 +2,7 @@
 (() => {
   "use strict";
 
-  const { el, bar, duration, number, text, moment, count, order, own, LIGHTS } = Ductaflow;
+  const { el, bar, duration, number, text, moment, count, order, own, partsOf, LIGHTS } = Ductaflow;
   const STEP = 200;
   const USUAL_FILES = ["notebook", "config", "log"];
   const SEVERITY = Object.keys(LIGHTS);
@@ -393,6 +393,11 @@
         cell: (row) => (own(row.measures, name) === undefined ? "" : measured(row, name)),
       })),
     ];
+  }
+
+  /** How often a row warned, with the runs nested in it. */
+  function warned(row) {
+    return partsOf(row).reduce((sum, part) => sum + (part.warned ?? 0), 0);
   }
 
   function took(row) {
