@@ -115,11 +115,6 @@
     );
   }
 
-  /** How many warnings a run and those nested in it printed. */
-  function warned(row) {
-    return (row.runs ?? []).reduce((sum, run) => sum + warned(run), row.warned ?? 0);
-  }
-
   function warnings(row) {
     if (!row.warned) return [];
     const shown = row.warnings ?? [];
