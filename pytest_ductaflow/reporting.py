@@ -177,7 +177,7 @@ class Reporting:
             return
         counts = Counter(self._lights.values())
         shown = " &nbsp; ".join(f"{_coloured(light)}: {counts[light]}" for light in _LIGHTS)
-        link = self._link(self._config.rootpath / "runs" / "conductor_status_report.html")
+        link = f"{self._way_to_runs}conductor_status_report.html"
         prefix.append(f'<p><b>Lights</b> &nbsp; {shown} &nbsp; <a href="{link}">status page</a></p>')
 
     @pytest.hookimpl(optionalhook=True)
@@ -190,7 +190,7 @@ class Reporting:
     @pytest.hookimpl(optionalhook=True)
     def pytest_html_results_table_row(self, report: Any, cells: list[str]) -> None:
         """An instance's light, flow and files. The test id, which pytest-html leaves raw, is escaped."""
-        if not cells:
+        if not cells or not _has_row(report):
             return
         mine = hasattr(report, "ductaflow") or self._is_instance(report.nodeid)
         if mine or self._has_instances():
@@ -207,13 +207,15 @@ class Reporting:
     @pytest.hookimpl(optionalhook=True)
     def pytest_html_results_table_html(self, report: Any, data: list[str]) -> None:
         """An instance's config and output."""
-        if light_of(report) is None:
+        if light_of(report) is None or not _has_row(report):
             return
         from pytest_ductaflow import strict_json
         from pytest_ductaflow.capture import excerpt
         from pytest_ductaflow.errors import ConfigError
 
-        files = self._files(dict(report.user_properties))
+        properties = dict(report.user_properties)
+        directory = Path(self._config.rootpath, str(properties["run_directory"]))
+        files = {kind: directory / name for kind, name in _files(str(properties["flow"])).items()}
         if report.passed:
             data.clear()  # "No log output captured." and the tail of what follows
         data.append(
@@ -225,24 +227,34 @@ class Reporting:
             config = str(error)
         data.append(html.escape(" config ".center(80, "-") + "\n" + config))
 
-    def _files(self, properties: dict[str, Any]) -> dict[str, Path]:
-        from pytest_ductaflow.record import RunDirectory
-
-        directory = self._config.rootpath / str(properties["run_directory"])
-        names = RunDirectory(directory, Path(str(properties["flow"])).stem)
-        return {"notebook": names.notebook, "config": names.config, "log": names.output}
-
     def _links(self, properties: dict[str, Any]) -> str:
-        files = self._files(properties)
-        return " ".join(f'<a href="{self._link(path)}">{name}</a>' for name, path in files.items())
+        directory = self._way_to_runs + quote(str(properties["run_directory"]).removeprefix("runs/"))
+        files = _files(str(properties["flow"]))
+        return " ".join(f'<a href="{directory}/{quote(name)}">{kind}</a>' for kind, name in files.items())
 
-    def _link(self, path: Path) -> str:
-        """The way from the HTML report to a file, safe in an attribute."""
+    @functools.cached_property
+    def _way_to_runs(self) -> str:
+        """The way from the HTML report to the directory of the runs, safe in an attribute."""
         target = self._config.getoption("htmlpath", None)
-        start = (
-            Path(os.path.abspath(os.path.expanduser(str(target)))).parent if target else self._config.rootpath
-        )
-        return quote(Path(os.path.relpath(path, start)).as_posix())
+        root = self._config.rootpath
+        start = Path(os.path.abspath(os.path.expanduser(str(target)))).parent if target else root
+        way = Path(os.path.relpath(root / "runs", start)).as_posix()
+        return "" if way == "." else f"{quote(way)}/"
+
+
+def _has_row(report: Any) -> bool:
+    """Whether pytest-html shows this report: it asks for the row of every phase, and drops most."""
+    return report.when == "call" or not report.passed
+
+
+@functools.lru_cache(maxsize=1000)
+def _files(flow: str) -> dict[str, str]:
+    """The names of an instance's files in its run directory."""
+    from pytest_ductaflow.record import RunDirectory
+
+    names = RunDirectory(Path(), Path(flow).stem)
+    found = {"notebook": names.notebook, "config": names.config, "log": names.output}
+    return {kind: path.name for kind, path in found.items()}
 
 
 def _coloured(light: str) -> str:
