@@ -278,8 +278,11 @@ class Session:
         for cycle in cycles:
             walk = " → ".join(nodes[key].nodeid for key in cycle)
             for file in dict.fromkeys(_file_of(nodes[key]) for key in cycle):
-                first = next(nodes[key] for key in cycle if _file_of(nodes[key]) == file)
-                problems.setdefault(file, []).append(f"{_place(first)}: config: dependency cycle: {walk}")
+                index = next(i for i, key in enumerate(cycle) if _file_of(nodes[key]) == file)
+                first, needed = nodes[cycle[index]], cycle[index + 1]
+                read = any(graph.leads_to(reference, needed) for reference in mine[first].references)
+                text = f"{'config' if read else 'expect'}: dependency cycle: {walk}"
+                problems.setdefault(file, []).append(f"{_place(first)}: {text}")
         replacement = iter([nodes[key] for key in ordered])
         remaining = set(ordered)
         arranged = []
