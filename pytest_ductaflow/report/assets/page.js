@@ -158,8 +158,8 @@
     return found;
   }
 
-  /** Whether the session said that it runs but gives no sign of life any more. */
-  function died() {
+  /** Whether a session that is not known to have died gives no sign of life any more. */
+  function dies() {
     return (
       page.session?.state === "running" &&
       Date.now() / 1000 - page.generated > Math.max(PATIENCE, 4 * (page.session.interval ?? 1))
@@ -170,11 +170,11 @@
     const { session } = page;
     if (!session) return `written ${moment(page.generated)}`;
     const mine = page.rows.filter((row) => row.now);
-    const done = mine.filter((row) => !["running", "waiting"].includes(row.light)).length;
+    const done = mine.filter((row) => !["running", "waiting"].includes(row.light) && !row.interrupted).length;
     const fresh = mine.filter((row) => row.fresh).length;
     const elapsed = roughly((session.ended ?? page.generated) - session.started);
     const upToDate = fresh ? `, ${number(fresh)} of them up to date` : "";
-    if (died())
+    if (session.state === "died")
       return `The session stopped: its last sign of life was ${moment(page.generated)}, after ${elapsed}. ${done} of ${mine.length} were done.`;
     if (session.state === "running") {
       const left = typeof session.remaining === "number" ? `, about ${roughly(session.remaining)} left` : "";
@@ -245,7 +245,7 @@
     const versions = Object.entries(session?.versions ?? {}).map(([name, version]) => `${name} ${version}`);
     return el(
       "header",
-      { class: died() || session?.state === "stopped" ? "stopped" : (session?.state ?? "") },
+      { class: session?.state ?? "" },
       el("h1", {}, page.project, " ", el("small", { class: "muted" }, "scenarios")),
       el("p", { class: "condition", role: "status" }, condition(found)),
       el("div", { class: "chips" }, chips(found)),
@@ -397,9 +397,11 @@
 
   /** What ran when the session died was interrupted. */
   function settle() {
-    if (!died()) return;
-    for (const row of page.rows.filter((one) => one.light === "running")) {
+    if (!dies()) return;
+    Object.assign(page.session, { state: "died", ended: page.generated });
+    for (const row of page.rows.flatMap(partsOf).filter((one) => one.light === "running")) {
       row.light = "red";
+      row.interrupted = true;
       row.error = { type: "Interrupted", message: "the session stopped during the run" };
     }
   }
@@ -422,9 +424,9 @@
 
   // --- following ---
 
-  /** Load the file again in a hidden frame, which hands over its data, as long as the session runs. */
+  /** Load the file again in a hidden frame, which hands over its data, unless the session came to an end. */
   function follow() {
-    if (page.session?.state !== "running") return;
+    if (!["running", "died"].includes(page.session?.state)) return;
     const asked = performance.now();
     const frame = el("iframe", { hidden: true, title: "the page as it is now" });
     const again = () => {
@@ -435,15 +437,14 @@
     };
     const receive = (event) => {
       if (event.source !== frame.contentWindow || event.data?.ductaflow?.format !== page.format) return;
-      if (event.data.ductaflow.generated !== page.generated || died()) {
-        page = event.data.ductaflow;
-        render();
-      }
+      const newer = event.data.ductaflow.generated !== page.generated;
+      if (newer) page = event.data.ductaflow;
+      if (newer || dies()) render();
       clearTimeout(given);
       again();
     };
     const given = setTimeout(() => {
-      if (died()) render();
+      if (dies()) render();
       again();
     }, 10000);
     window.addEventListener("message", receive);
