@@ -46,10 +46,10 @@ var Ductaflow = {};
     if (typeof seconds !== "number") return "";
     if (seconds < 0.0995) return `${Math.round(seconds * 1000)} ms`;
     if (seconds < 59.95) return `${seconds.toFixed(seconds < 9.95 ? 2 : 1)} s`;
-    const whole = Math.round(seconds);
-    const [hours, minutes] = [Math.floor(whole / 3600), Math.floor((whole % 3600) / 60)];
+    const rounded = Math.round(seconds);
+    const [hours, minutes] = [Math.floor(rounded / 3600), Math.floor((rounded % 3600) / 60)];
     if (hours) return `${hours} h ${String(minutes).padStart(2, "0")} min`;
-    return `${minutes} min ${String(whole % 60).padStart(2, "0")} s`;
+    return `${minutes} min ${String(rounded % 60).padStart(2, "0")} s`;
   }
 
   /** A stretch of time as people guess it. */
@@ -57,13 +57,15 @@ var Ductaflow = {};
     return seconds < 1 ? "less than a second" : seconds < 60 ? `${Math.round(seconds)} s` : duration(seconds);
   }
 
+  const whole = new Intl.NumberFormat("en", { useGrouping: "min2", maximumFractionDigits: 0 });
+  const short = new Intl.NumberFormat("en", { useGrouping: "min2", maximumSignificantDigits: 4 });
+
   /** A number with as many digits as tell something. */
   function number(value) {
     if (typeof value !== "number") return text(value);
-    if (Number.isInteger(value)) return value.toLocaleString("en-US").replaceAll(",", " ");
     const size = Math.abs(value);
-    if (size >= 1e6 || size < 1e-4) return value.toExponential(3);
-    return String(Number(value.toPrecision(size >= 1000 ? 6 : 4)));
+    if (size >= 1e15 || (size < 1e-4 && size > 0)) return value.toExponential(3);
+    return (size >= 1000 || Number.isInteger(value) ? whole : short).format(value);
   }
 
   function text(value) {

@@ -293,7 +293,7 @@
             light(run, true),
             el("span", { class: "name" }, run.name),
             el("span", { class: "muted" }, run.flow),
-            run.warned && el("span", { class: "orange" }, count(run.warned, "warning")),
+            warned(run) > 0 && el("span", { class: "orange" }, count(warned(run), "warning")),
             el("span", { class: "figure" }, duration(run.seconds)),
           ),
         );
