@@ -243,9 +243,7 @@
     const found = counts();
     const { session } = page;
     const versions = Object.entries(session?.versions ?? {}).map(([name, version]) => `${name} ${version}`);
-    return el(
-      "header",
-      { class: session?.state ?? "" },
+    return [
       el("h1", {}, page.project, " ", el("small", { class: "muted" }, "scenarios")),
       el("p", { class: "condition", role: "status" }, condition(found)),
       el("div", { class: "chips" }, chips(found)),
@@ -260,7 +258,7 @@
           versions.map((version) => el("span", {}, version)),
           session.html && el("a", { href: session.html }, "pytest-html's report"),
         ),
-    );
+    ];
   }
 
   // --- failures ---
@@ -375,7 +373,7 @@
   }
 
   const parts = {
-    head: el("div"),
+    head: el("header"),
     tabs: el("nav", { "aria-label": "views", class: "tabs" }),
     filters: el("div", { class: "filters", role: "search" }),
     views: Object.fromEntries(
@@ -383,13 +381,20 @@
     ),
   };
 
-  /** Replace an element's children; what has the focus in it keeps it, with its cursor. */
+  /** Replace those of an element's children that changed; what has the focus keeps it, with its cursor. */
   function replace(element, children, keys) {
     const active = element.contains(document.activeElement) ? document.activeElement : null;
     const key = active && keys.find((name) => active.dataset[name] !== undefined);
     const value = key && active.dataset[key];
     const cursor = active?.tagName === "INPUT" && active.type === "search" ? active.selectionStart : null;
-    element.replaceChildren(...children.flat(3).filter(Boolean));
+    const wanted = children.flat(3).filter(Boolean);
+    wanted.forEach((child, index) => {
+      const there = element.childNodes[index];
+      if (!there) element.append(child);
+      else if (!there.isEqualNode(child)) there.replaceWith(child); // else somebody may be pressing it
+    });
+    while (element.childNodes.length > wanted.length) element.lastChild.remove();
+    if (document.activeElement === active) return;
     const again = key && element.querySelector(`[data-${key}="${CSS.escape(value)}"]`);
     again?.focus({ preventScroll: true });
     if (again && cursor !== null) again.setSelectionRange(cursor, cursor);
@@ -412,7 +417,8 @@
     visible = filtered();
     const views = available();
     const view = views.includes(state.get("view")) ? state.get("view") : "runs";
-    replace(parts.head, [header()], ["light"]);
+    parts.head.className = page.session?.state ?? "";
+    replace(parts.head, header(), ["light"]);
     replace(parts.tabs, tabs(views, view), ["view"]);
     replace(parts.filters, filters(), ["key"]);
     parts.filters.hidden = !["runs", "compare", "timeline"].includes(view) || !page.rows.length;
