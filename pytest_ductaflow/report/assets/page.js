@@ -158,8 +158,8 @@
     return found;
   }
 
-  /** Whether the session said that it runs but gives no sign of life any more. */
-  function died() {
+  /** Whether a session that is not known to have died gives no sign of life any more. */
+  function dies() {
     return (
       page.session?.state === "running" &&
       Date.now() / 1000 - page.generated > Math.max(PATIENCE, 4 * (page.session.interval ?? 1))
@@ -170,11 +170,11 @@
     const { session } = page;
     if (!session) return `written ${moment(page.generated)}`;
     const mine = page.rows.filter((row) => row.now);
-    const done = mine.filter((row) => !["running", "waiting"].includes(row.light)).length;
+    const done = mine.filter((row) => !["running", "waiting"].includes(row.light) && !row.interrupted).length;
     const fresh = mine.filter((row) => row.fresh).length;
     const elapsed = roughly((session.ended ?? page.generated) - session.started);
     const upToDate = fresh ? `, ${number(fresh)} of them up to date` : "";
-    if (died())
+    if (session.state === "died")
       return `The session stopped: its last sign of life was ${moment(page.generated)}, after ${elapsed}. ${done} of ${mine.length} were done.`;
     if (session.state === "running") {
       const left = typeof session.remaining === "number" ? `, about ${roughly(session.remaining)} left` : "";
@@ -243,9 +243,7 @@
     const found = counts();
     const { session } = page;
     const versions = Object.entries(session?.versions ?? {}).map(([name, version]) => `${name} ${version}`);
-    return el(
-      "header",
-      { class: died() || session?.state === "stopped" ? "stopped" : (session?.state ?? "") },
+    return [
       el("h1", {}, page.project, " ", el("small", { class: "muted" }, "scenarios")),
       el("p", { class: "condition", role: "status" }, condition(found)),
       el("div", { class: "chips" }, chips(found)),
@@ -260,7 +258,7 @@
           versions.map((version) => el("span", {}, version)),
           session.html && el("a", { href: session.html }, "pytest-html's report"),
         ),
-    );
+    ];
   }
 
   // --- failures ---
@@ -375,7 +373,7 @@
   }
 
   const parts = {
-    head: el("div"),
+    head: el("header"),
     tabs: el("nav", { "aria-label": "views", class: "tabs" }),
     filters: el("div", { class: "filters", role: "search" }),
     views: Object.fromEntries(
@@ -383,13 +381,20 @@
     ),
   };
 
-  /** Replace an element's children; what has the focus in it keeps it, with its cursor. */
+  /** Replace those of an element's children that changed; what has the focus keeps it, with its cursor. */
   function replace(element, children, keys) {
     const active = element.contains(document.activeElement) ? document.activeElement : null;
     const key = active && keys.find((name) => active.dataset[name] !== undefined);
     const value = key && active.dataset[key];
     const cursor = active?.tagName === "INPUT" && active.type === "search" ? active.selectionStart : null;
-    element.replaceChildren(...children.flat(3).filter(Boolean));
+    const wanted = children.flat(3).filter(Boolean);
+    wanted.forEach((child, index) => {
+      const there = element.childNodes[index];
+      if (!there) element.append(child);
+      else if (!there.isEqualNode(child)) there.replaceWith(child); // else somebody may be pressing it
+    });
+    while (element.childNodes.length > wanted.length) element.lastChild.remove();
+    if (document.activeElement === active) return;
     const again = key && element.querySelector(`[data-${key}="${CSS.escape(value)}"]`);
     again?.focus({ preventScroll: true });
     if (again && cursor !== null) again.setSelectionRange(cursor, cursor);
@@ -397,9 +402,11 @@
 
   /** What ran when the session died was interrupted. */
   function settle() {
-    if (!died()) return;
-    for (const row of page.rows.filter((one) => one.light === "running")) {
+    if (!dies()) return;
+    Object.assign(page.session, { state: "died", ended: page.generated });
+    for (const row of page.rows.flatMap(partsOf).filter((one) => one.light === "running")) {
       row.light = "red";
+      row.interrupted = true;
       row.error = { type: "Interrupted", message: "the session stopped during the run" };
     }
   }
@@ -410,7 +417,8 @@
     visible = filtered();
     const views = available();
     const view = views.includes(state.get("view")) ? state.get("view") : "runs";
-    replace(parts.head, [header()], ["light"]);
+    parts.head.className = page.session?.state ?? "";
+    replace(parts.head, header(), ["light"]);
     replace(parts.tabs, tabs(views, view), ["view"]);
     replace(parts.filters, filters(), ["key"]);
     parts.filters.hidden = !["runs", "compare", "timeline"].includes(view) || !page.rows.length;
@@ -422,9 +430,9 @@
 
   // --- following ---
 
-  /** Load the file again in a hidden frame, which hands over its data, as long as the session runs. */
+  /** Load the file again in a hidden frame, which hands over its data, unless the session came to an end. */
   function follow() {
-    if (page.session?.state !== "running") return;
+    if (!["running", "died"].includes(page.session?.state)) return;
     const asked = performance.now();
     const frame = el("iframe", { hidden: true, title: "the page as it is now" });
     const again = () => {
@@ -435,15 +443,14 @@
     };
     const receive = (event) => {
       if (event.source !== frame.contentWindow || event.data?.ductaflow?.format !== page.format) return;
-      if (event.data.ductaflow.generated !== page.generated || died()) {
-        page = event.data.ductaflow;
-        render();
-      }
+      const newer = event.data.ductaflow.generated !== page.generated;
+      if (newer) page = event.data.ductaflow;
+      if (newer || dies()) render();
       clearTimeout(given);
       again();
     };
     const given = setTimeout(() => {
-      if (died()) render();
+      if (dies()) render();
       again();
     }, 10000);
     window.addEventListener("message", receive);
