@@ -17,6 +17,7 @@ from urllib.parse import quote
 import pytest
 
 from pytest_ductaflow.status import Status
+from pytest_ductaflow.terminal import Endings, FailuresByCause, PutBack
 
 _WORDS: Final = {
     Status.SUCCESS: ("passed", ".", ("PASSED (green)", {"green": True})),
@@ -61,6 +62,10 @@ class Reporting:
         self._expected: dict[str, None] = {}
         self._reported: set[str] = set()
         self._lost: list[str] = []
+        self._endings = Endings(config)
+        self._failures = FailuresByCause(config, self._endings)
+        for part in (self._endings, self._failures, PutBack(self._failures)):
+            config.pluginmanager.register(part)
 
     def pytest_report_header(self) -> str | None:
         """Which engine executes instances, and why."""
@@ -99,6 +104,7 @@ class Reporting:
             self._lights[report.nodeid] = light.light
         elif report.failed and (hasattr(report, "ductaflow") or self._is_instance(report.nodeid)):
             self._lights[report.nodeid] = Status.ERROR.light
+            self._endings.failed(report.nodeid)
 
     # --- what was collected must be reported ---
 
@@ -139,24 +145,49 @@ class Reporting:
         return {path for pattern in patterns for path in self._config.rootpath.glob(pattern)}
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
-        """How many are green, orange and red, and where the status page is."""
+        """How many are green, orange and red, what took long, what warned, and where the status page is."""
         self._summarising = True  # the short summary comes next, and tools look for "FAILED <id>" in it
         if not (self._any or self._lights):
             return
-        counts = Counter(self._lights.values())
-        terminalreporter.section("lights", sep="-")
-        for light in _LIGHTS:
-            markup = {"yellow" if light == "orange" else light: True}
-            terminalreporter.write(f"{counts[light]} {light}", **markup)
-            terminalreporter.write("  ")
-        terminalreporter.line("")
+        quiet = terminalreporter.verbosity < 0
+        if quiet:
+            terminalreporter.ensure_newline()
+        else:
+            terminalreporter.section("lights", sep="-")
+        self._show_lights(terminalreporter)
         if self._lost:
             terminalreporter.write_line(f"collected but not reported: {', '.join(self._lost)}", red=True)
+        if self._lights and not quiet:
+            self._show_endings(terminalreporter)
         try:
             shown = os.path.relpath(self._write_page())
         except Exception as error:  # a page beside the results: a full disk must not hide them
             shown = f"not written: {type(error).__name__}: {error}"
         terminalreporter.write_line(f"status page: {shown}")
+
+    def _show_lights(self, terminalreporter: pytest.TerminalReporter) -> None:
+        counts = Counter(self._lights.values())
+        for light in _LIGHTS:
+            markup = {"yellow" if light == "orange" else light: True}
+            terminalreporter.write(f"{counts[light]} {light}", **markup)
+            terminalreporter.write("  ")
+        if fresh := sum(outcome.fresh for outcome in self._endings.outcomes):
+            terminalreporter.write(f"({fresh} up to date)")
+        terminalreporter.line("")
+
+    def _show_endings(self, terminalreporter: pytest.TerminalReporter) -> None:
+        from pytest_ductaflow.report import summary  # only a session with instances gets here
+
+        ended = self._endings.summary
+        if line := summary.slowest_line(ended):
+            terminalreporter.write_line(line)
+        if self._failures.together:
+            text = "failures are shown by cause (--ductaflow-tracebacks=all: each)"
+            terminalreporter.write_line(f"{self._failures.together} {text}")
+        if ended.warnings:
+            terminalreporter.write_line("warnings:", yellow=True)
+        for line in summary.warning_lines(ended.warnings):
+            terminalreporter.write_line(f"  {line}")
 
     def _write_page(self) -> Path:
         from pytest_ductaflow.record import write_atomically  # only a session with runs gets here
