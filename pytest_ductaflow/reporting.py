@@ -17,6 +17,7 @@ from urllib.parse import quote
 import pytest
 
 from pytest_ductaflow.status import Status
+from pytest_ductaflow.terminal import Endings, FailuresByCause, PutBack
 
 if TYPE_CHECKING:
     from pytest_ductaflow.live import Live
@@ -64,6 +65,10 @@ class Reporting:
         self._expected: dict[str, None] = {}
         self._reported: set[str] = set()
         self._lost: list[str] = []
+        self._endings = Endings(config)
+        self._failures = FailuresByCause(config, self._endings)
+        for part in (self._endings, self._failures, PutBack(self._failures)):
+            config.pluginmanager.register(part)
 
     def pytest_report_header(self) -> str | None:
         """Which engine executes instances, and why."""
@@ -102,6 +107,7 @@ class Reporting:
             self._lights[report.nodeid] = light.light
         elif report.failed and (hasattr(report, "ductaflow") or self._is_instance(report.nodeid)):
             self._lights[report.nodeid] = Status.ERROR.light
+            self._endings.failed(report.nodeid)
 
     # --- what was collected must be reported ---
 
@@ -142,22 +148,47 @@ class Reporting:
         return {path for pattern in patterns for path in self._config.rootpath.glob(pattern)}
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
-        """How many are green, orange and red, and where the status page is."""
+        """How many are green, orange and red, what took long, what warned, and where the status page is."""
         self._summarising = True  # the short summary comes next, and tools look for "FAILED <id>" in it
         if not (self._any or self._lights):
             return
+        quiet = terminalreporter.verbosity < 0
+        if quiet:
+            terminalreporter.ensure_newline()
+        else:
+            terminalreporter.section("lights", sep="-")
+        self._show_lights(terminalreporter)
+        if self._lost:
+            terminalreporter.write_line(f"collected but not reported: {', '.join(self._lost)}", red=True)
+        if self._lights and not quiet:
+            self._show_endings(terminalreporter)
+        live: Live | None = self._config.pluginmanager.get_plugin("ductaflow-live")
+        if live is not None:
+            terminalreporter.write_line(f"status page: {live.outcome}")
+
+    def _show_lights(self, terminalreporter: pytest.TerminalReporter) -> None:
         counts = Counter(self._lights.values())
-        terminalreporter.section("lights", sep="-")
         for light in _LIGHTS:
             markup = {"yellow" if light == "orange" else light: True}
             terminalreporter.write(f"{counts[light]} {light}", **markup)
             terminalreporter.write("  ")
+        if fresh := sum(outcome.fresh for outcome in self._endings.outcomes):
+            terminalreporter.write(f"({fresh} up to date)")
         terminalreporter.line("")
-        if self._lost:
-            terminalreporter.write_line(f"collected but not reported: {', '.join(self._lost)}", red=True)
-        live: Live | None = self._config.pluginmanager.get_plugin("ductaflow-live")
-        if live is not None:
-            terminalreporter.write_line(f"status page: {live.outcome}")
+
+    def _show_endings(self, terminalreporter: pytest.TerminalReporter) -> None:
+        from pytest_ductaflow.report import summary  # only a session with instances gets here
+
+        ended = self._endings.summary
+        if line := summary.slowest_line(ended):
+            terminalreporter.write_line(line)
+        if self._failures.together:
+            text = "failures are shown by cause (--ductaflow-tracebacks=all: each)"
+            terminalreporter.write_line(f"{self._failures.together} {text}")
+        if ended.warnings:
+            terminalreporter.write_line("warnings:", yellow=True)
+        for line in summary.warning_lines(ended.warnings):
+            terminalreporter.write_line(f"  {line}")
 
     # --- pytest-html ---
 

@@ -6,6 +6,7 @@ Registered as a plugin once the first instance file is found, in each process th
 from __future__ import annotations
 
 import functools
+import json
 import os
 from collections.abc import Callable, Generator, Iterable, Iterator
 from pathlib import Path
@@ -334,11 +335,12 @@ class Session:
     ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
         """A run that was executed before its turn reports the time that it really took.
 
-        An instance's reports are marked as such, for the process that shows them.
+        An instance's reports carry its scenario, for the process that shows them.
         """
         report = yield
         if isinstance(getattr(item, "instance", None), Instance):
-            report.__dict__["ductaflow"] = True  # xdist sends all that a report has
+            # xdist sends all that a report has; as text, because it knows fewer values than JSON.
+            report.__dict__["ductaflow"] = json.dumps(item.instance.scenario)  # type: ignore[attr-defined]
         earlier = getattr(item, "earlier", None)
         if call.when == "call" and earlier is not None:
             report.duration = earlier
