@@ -365,7 +365,7 @@
         cell: (row) => (own(row.scenario, name) === undefined ? "" : text(row.scenario[name])),
       })),
       ...(flows.size > 1
-        ? [{ key: "flow", title: "Flow or build", value: (row) => row.flow, cell: (row) => row.flow ?? "" }]
+        ? [{ key: "flow", title: "Flow or build", value: (row) => row.flow, cell: flowOf }]
         : []),
       {
         key: "seconds",
@@ -394,6 +394,11 @@
   /** How often a row warned, with the runs nested in it. */
   function warned(row) {
     return partsOf(row).reduce((sum, part) => sum + (part.warned ?? 0), 0);
+  }
+
+  /** A flow's path, which may be broken after a directory. */
+  function flowOf(row) {
+    return (row.flow ?? "").split("/").flatMap((part, index) => (index ? ["/", el("wbr"), part] : [part]));
   }
 
   function took(row) {
