@@ -461,7 +461,14 @@
       if (!event.target.closest("a") && !String(getSelection())) toggle(row);
     });
     const parts = open
-      ? [line, el("tr", { class: "opened" }, el("td", { colspan: shown.length }, details(row)))]
+      ? [
+          line,
+          el(
+            "tr",
+            { class: "opened", id: `opened-${row.path}` },
+            el("td", { colspan: shown.length }, details(row)),
+          ),
+        ]
       : [line];
     elements.set(row.path, { key, parts });
     return parts;
