@@ -7,6 +7,7 @@ run directories. The page, the progress line and the terminal's summary are view
 from __future__ import annotations
 
 import json
+import math
 import statistics
 import threading
 import time
@@ -293,8 +294,23 @@ def with_configs(row: Row, configs: Mapping[str, Mapping[str, Any]]) -> Row:
 
 
 def as_text(value: Any) -> str:
-    """JSON that can stand in a script element: no ``<``, ASCII only, also where a text is no Unicode."""
-    return json.dumps(value, separators=(",", ":")).replace("<", "\\u003c")
+    """JSON that can stand in a script element: no ``<``, ASCII only, also where a text is no Unicode.
+
+    JavaScript's JSON knows no ``NaN`` and no infinity: they are texts.
+    """
+    try:
+        text = json.dumps(value, separators=(",", ":"), allow_nan=False)
+    except ValueError:
+        text = json.dumps(_without_nan(value), separators=(",", ":"))
+    return text.replace("<", "\\u003c")
+
+
+def _without_nan(value: Any) -> Any:
+    if isinstance(value, float) and not math.isfinite(value):
+        return json.dumps(value)
+    if isinstance(value, Mapping):
+        return {key: _without_nan(one) for key, one in value.items()}
+    return [_without_nan(one) for one in value] if isinstance(value, (list, tuple)) else value
 
 
 #: What a row can do without, first what is missed least: key and how much of it is kept.
