@@ -275,7 +275,7 @@ def _reuse(request: Request) -> Path | None:
         run = Run(request)
         with record.lock(run.directory.path):
             found, _ = up_to_date(replace(request, directory=run.directory.path))
-            if found is None:
+            if found is None or found.light.is_red:  # by what is expected of an instance in that directory
                 return None
             run.take(found)
     except (RunBusy, RecordError, FlowError, ConfigError):  # executing it says what is wrong

@@ -71,6 +71,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="compare this session with an older copy of runs/: lights, measures, durations",
     )
     group.addoption(
+        "--ductaflow-tracebacks",
+        choices=("clusters", "all"),
+        default="clusters",
+        help="clusters: instances that failed for the same cause are shown together (the default); "
+        "all: a traceback for each",
+    )
+    group.addoption(
         "--no-execute",
         action="store_true",
         help="prepare run directories (config, notebook) and execute nothing",

@@ -6,6 +6,7 @@ Registered as a plugin once the first instance file is found, in each process th
 from __future__ import annotations
 
 import functools
+import json
 import os
 from collections.abc import Callable, Generator, Iterable, Iterator
 from pathlib import Path
@@ -278,8 +279,11 @@ class Session:
         for cycle in cycles:
             walk = " → ".join(nodes[key].nodeid for key in cycle)
             for file in dict.fromkeys(_file_of(nodes[key]) for key in cycle):
-                first = next(nodes[key] for key in cycle if _file_of(nodes[key]) == file)
-                problems.setdefault(file, []).append(f"{_place(first)}: config: dependency cycle: {walk}")
+                index = next(i for i, key in enumerate(cycle) if _file_of(nodes[key]) == file)
+                first, needed = nodes[cycle[index]], cycle[index + 1]
+                read = any(graph.leads_to(reference, needed) for reference in mine[first].references)
+                text = f"{'config' if read else 'expect'}: dependency cycle: {walk}"
+                problems.setdefault(file, []).append(f"{_place(first)}: {text}")
         replacement = iter([nodes[key] for key in ordered])
         remaining = set(ordered)
         arranged = []
@@ -331,11 +335,12 @@ class Session:
     ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
         """A run that was executed before its turn reports the time that it really took.
 
-        An instance's reports are marked as such, for the process that shows them.
+        An instance's reports carry its scenario, for the process that shows them.
         """
         report = yield
         if isinstance(getattr(item, "instance", None), Instance):
-            report.__dict__["ductaflow"] = True  # xdist sends all that a report has
+            # xdist sends all that a report has; as text, because it knows fewer values than JSON.
+            report.__dict__["ductaflow"] = json.dumps(item.instance.scenario)  # type: ignore[attr-defined]
         earlier = getattr(item, "earlier", None)
         if call.when == "call" and earlier is not None:
             report.duration = earlier

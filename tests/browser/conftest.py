@@ -172,7 +172,10 @@ class Shown:
         """Everything in the opened rows, however deep."""
         closed = "[...document.querySelectorAll('details:not([open])')]"
         while self.js(f"{closed}.map((element) => (element.open = true)).length"):
-            self.until(lambda: not self.js("document.querySelector('.nested > details > summary:only-child')"), "runs")
+            self.until(
+                lambda: not self.js("document.querySelector('.nested > details > summary:only-child')"),
+                "runs",
+            )
 
     # --- waiting ---
 

@@ -21,9 +21,7 @@ if TYPE_CHECKING:
     from .conftest import Shown
 
 #: One red pixel.
-PNG = (
-    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mP8z8BQDwAEhQGAhKmMIQAAAABJRU5ErkJggg=="
-)
+PNG = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mP8z8BQDwAEhQGAhKmMIQAAAABJRU5ErkJggg=="
 SVG = '<svg xmlns="http://www.w3.org/2000/svg" width="40" height="20"><rect width="40" height="20"/></svg>'
 FIT = """
 from pathlib import Path
@@ -160,7 +158,7 @@ def test_a_row_opens_to_what_explains_it(page: Shown, project: Project) -> None:
     shown = page.open("LGA_7").text
     assert "ValueError: negative flow: -7" in shown
     assert f"at flows/fit.py:{project.line_of('flows/fit.py', 'raise ValueError')}" in shown
-    assert ">   check(config[\"month\"] if config[\"origin\"] == \"LGA\" else 0)" in shown
+    assert '>   check(config["month"] if config["origin"] == "LGA" else 0)' in shown
     assert '>           raise ValueError(f"negative flow: -{value}")' in shown
     assert shown.index("negative flow") < shown.index("Config: differs") < shown.index("fitting LGA")
     config = shown[shown.index("Config: differs") :]
@@ -185,8 +183,12 @@ def test_a_build_opens_to_its_flows(page: Shown, project: Project) -> None:
     assert "fitting EWR" in fit.text
     page.unfold()
     timings = [line.text.split() for line in page.all(".timings li")]
-    begins = [str(project.line_of("flows/fit.py", text)) for text in ("config = {}", "from pathlib", "def check")]
-    assert [line[:4] for line in timings[:3]] == [["cell", f"{n},", "line", line] for n, line in enumerate(begins, 1)]
+    begins = [
+        str(project.line_of("flows/fit.py", text)) for text in ("config = {}", "from pathlib", "def check")
+    ]
+    assert [line[:4] for line in timings[:3]] == [
+        ["cell", f"{n},", "line", line] for n, line in enumerate(begins, 1)
+    ]
     assert all(line[-1] in ("ms", "s") for line in timings)
 
 
@@ -202,7 +204,9 @@ def test_links_lead_to_files_that_there_are(page: Shown, project: Project) -> No
     assert project.root / "runs/city/EWR_7/runs/fit/fit.ipynb" in paths
 
 
-def test_pytest_htmls_report_leads_to_the_page_and_back(page: Shown, driver: Chrome, project: Project) -> None:
+def test_pytest_htmls_report_leads_to_the_page_and_back(
+    page: Shown, driver: Chrome, project: Project
+) -> None:
     page.one(".meta a").click()
     assert driver.current_url.split("?")[0] == (project.root / "report.html").as_uri()
     driver.find_element("link text", "status page").click()
@@ -215,7 +219,9 @@ def test_figures_are_thumbnails(page: Shown) -> None:
     loaded = "[...document.images].map((image) => image.complete && image.naturalWidth)"
     page.until(lambda: page.js(loaded) == [1, 40], "two figures")
     assert all(image.get_attribute("alt") for image in page.all(".figures img"))
-    assert {image.size["height"] for image in page.all(".figures img")} == {page.all(".figures img")[0].size["height"]}
+    assert {image.size["height"] for image in page.all(".figures img")} == {
+        page.all(".figures img")[0].size["height"]
+    }
 
 
 def test_failures_are_grouped_and_lead_to_their_rows(page: Shown) -> None:
@@ -309,8 +315,10 @@ def test_lights_are_told_by_symbol_and_word_too(page: Shown) -> None:
         ("▲", "orange"),
         ("●", "green"),
     }
-    shapes = [page.js("getComputedStyle(document.querySelector(arguments[0])).clipPath", f".squares .{light}")
-              for light in ("green", "orange", "red")]
+    shapes = [
+        page.js("getComputedStyle(document.querySelector(arguments[0])).clipPath", f".squares .{light}")
+        for light in ("green", "orange", "red")
+    ]
     assert len(set(shapes)) == 3
 
 
