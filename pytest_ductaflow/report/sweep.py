@@ -267,13 +267,12 @@ class Sweep:
         return text
 
     def _with_differences(self, row: Row) -> Row:
-        """The row with the differences of its config to the first one of its flow."""
+        """The row with the differences of its config to the first one of its flow; it may have none yet."""
         found = dict(row)
-        config = found.pop("config", None)
+        config = found.get("config")
         if config:
             first = self._configs.setdefault(row["flow"], config)
-            if changed := {key: value for key, value in config.items() if first.get(key, config) != value}:
-                found["config"] = changed
+            found["config"] = {key: value for key, value in config.items() if first.get(key, config) != value}
             if missing := [key for key in first if key not in config]:
                 found["without"] = missing
         if found.get("runs"):
@@ -285,9 +284,9 @@ def with_configs(row: Row, configs: Mapping[str, Mapping[str, Any]]) -> Row:
     """A row that was read back from a page, with its whole config."""
     found = dict(row)
     missing = found.pop("without", ())
-    first = {key: value for key, value in configs.get(row.get("flow", ""), {}).items() if key not in missing}
-    if config := {**first, **row.get("config", {})}:
-        found["config"] = config
+    if "config" in row:
+        first = configs.get(row.get("flow", ""), {})
+        found["config"] = {key: value for key, value in first.items() if key not in missing} | row["config"]
     if found.get("runs"):
         found["runs"] = [with_configs(nested, configs) for nested in found["runs"]]
     return found

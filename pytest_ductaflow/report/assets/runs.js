@@ -196,10 +196,10 @@
   }
 
   function config(row) {
-    const whole = { ...page.configs[row.flow], ...row.config };
+    if (!row.config) return []; // it is not known yet
+    const whole = { ...own(page.configs, row.flow), ...row.config };
     for (const key of row.without ?? []) delete whole[key];
     const entries = Object.entries(whole);
-    if (!entries.length || !row.flow) return [];
     const table = (chosen) =>
       el(
         "table",
