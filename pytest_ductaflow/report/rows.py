@@ -52,6 +52,8 @@ class Place:
 
 def below(path: Path, place: Place) -> list[Row]:
     """The rows of the runs in a run directory, as far as one finds them without its record."""
+    if not path.is_dir():
+        return []
     return [row for folder in sorted(path.iterdir()) if folder.is_dir() for row in read_all(folder, place)]
 
 
