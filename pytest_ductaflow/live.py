@@ -15,6 +15,7 @@ from collections.abc import Iterable
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import quote
 
 import pytest
 
@@ -153,7 +154,7 @@ class Live:
         if not target:
             return None
         path = os.path.abspath(os.path.expanduser(str(target)))
-        return Path(os.path.relpath(path, self._runs)).as_posix()
+        return quote(Path(os.path.relpath(path, self._runs)).as_posix())
 
     def _work(self) -> None:
         while not self._over.wait(self._interval):
