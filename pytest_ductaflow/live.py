@@ -183,7 +183,8 @@ class Live:
             self.outcome = os.path.relpath(page)
         except Exception as error:  # a page beside the results: a full disk must not hide them
             self.outcome = f"not written: {type(error).__name__}: {error}"
-        self._interval = max(_INTERVAL, _SHARE * (time.monotonic() - started))
+        wanted = max(_INTERVAL, _SHARE * (time.monotonic() - started))
+        self._interval = min(wanted, 3 * max(self._interval, 4.0))  # the page waits for the next one: `dies`
 
 
 def _is_instance(found: Any) -> bool:
