@@ -116,7 +116,11 @@ def read_back(page: Path) -> list[Row]:
         found = data["rows"]
         again = len(found) > 100  # so many rows are cut again
         kept = [row for row in found if again or not row.get("cut")]
-        return [with_configs(row, data["configs"]) for row in kept if all("path" in one for one in rows.parts_of(row))]
+        return [
+            with_configs(row, data["configs"])
+            for row in kept
+            if all("path" in one for one in rows.parts_of(row))
+        ]
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return []
 
