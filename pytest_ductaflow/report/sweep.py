@@ -166,6 +166,8 @@ class Sweep:
                 return self._chosen
             self._read_old()
             self._read_ended()
+            if finished:
+                self._interrupt()
             found: dict[str, Row] = {}
             running = {row["path"]: row for row in self.running()}
             for node_id, instance in self._expected.items():
@@ -218,6 +220,15 @@ class Sweep:
             row.pop("fresh", None)
             if isinstance(row.get("seconds"), (int, float)):
                 self._usual[key] = row["seconds"]
+
+    def _interrupt(self) -> None:
+        """What ran when nothing more was to come left a record that says so, unless it had not begun."""
+        for node_id in list(self._running):
+            path = self._expected[node_id].path
+            stamp = rows.stamp_of(self.place.runs / path)
+            if stamp and stamp != self._rows.get(path, {}).get("stamp"):
+                self.end(node_id, worker="", fresh=False)
+        self._read_ended()
 
     def _read_ended(self) -> None:
         unread, self._unread = self._unread, []
