@@ -76,7 +76,8 @@ class Live:
         ended = report.when == "call" or (report.when == "setup" and not report.passed)
         if self.sweep is not None and ended:
             fresh = ("up_to_date", True) in report.user_properties
-            self.sweep.end(report.nodeid, worker=getattr(report, "worker_id", "main"), fresh=fresh)
+            worker = getattr(report, "worker_id", "main")
+            self.sweep.end(report.nodeid, worker=worker, fresh=fresh, problem=_problem(report))
 
     def pytest_sessionfinish(self, session: pytest.Session, exitstatus: int) -> None:
         """The last page: what was not run is not going to."""
@@ -185,6 +186,14 @@ class Live:
             self.outcome = f"not written: {type(error).__name__}: {error}"
         wanted = max(_INTERVAL, _SHARE * (time.monotonic() - started))
         self._interval = min(wanted, 3 * max(self._interval, 4.0))  # the page waits for the next one: `dies`
+
+
+def _problem(report: pytest.TestReport) -> str:
+    """Why an instance failed that was not executed, and has no record of it: the error's last line."""
+    if report.passed or report.skipped or "status" in dict(report.user_properties):
+        return ""
+    crash = getattr(report.longrepr, "reprcrash", None)
+    return str(getattr(crash, "message", "") or report.longreprtext.strip().split("\n")[-1] or "failed")
 
 
 def _is_instance(found: Any) -> bool:

@@ -18,6 +18,7 @@ from typing import Any, Final
 
 from pytest_ductaflow.report import rows
 from pytest_ductaflow.report.rows import Place, Row
+from pytest_ductaflow.status import Status
 
 #: Light of what is to run and did not start.
 WAITING: Final = "waiting"
@@ -97,12 +98,16 @@ class Sweep:
                 self._ended.pop(node_id, None)
                 self._running[node_id] = time.time()
 
-    def end(self, node_id: str, *, worker: str, fresh: bool) -> None:
-        """An instance ended. ``fresh``: it was up to date and not executed."""
+    def end(self, node_id: str, *, worker: str, fresh: bool, problem: str = "") -> None:
+        """An instance ended.
+
+        :param fresh: it was up to date and not executed.
+        :param problem: why it failed, if it was not executed for that.
+        """
         with self._lock:
             if node_id in self._expected:
                 self._running.pop(node_id, None)
-                self._ended[node_id] = {"worker": worker, "fresh": fresh}
+                self._ended[node_id] = {"worker": worker, "fresh": fresh, "problem": problem}
                 self._unread.append(node_id)
 
     # --- what is to be seen ---
@@ -237,6 +242,10 @@ class Sweep:
             path = self.place.runs / instance.path
             row = rows.read(path, self.place) if rows.stamp_of(path) else self._missing(instance)
             row |= {"now": True, "id": node_id, "name": instance.name}
+            if ended["problem"] and row["light"] != Status.ERROR.light:  # what is there is of an earlier run
+                row |= {"light": Status.ERROR.light, "error": {"type": "Failed", "message": ended["problem"]}}
+                row.pop("because", None)
+                row.pop("stamp", None)  # this is of no record
             if ended["fresh"]:
                 row["fresh"] = True
             elif ended["worker"]:
