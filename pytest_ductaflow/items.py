@@ -16,7 +16,6 @@ from pytest_ductaflow import execution
 from pytest_ductaflow.capture import last_lines
 from pytest_ductaflow.errors import (
     ConfigError,
-    FlowError,
     FlowWarning,
     InstanceError,
     RecordError,
@@ -25,7 +24,7 @@ from pytest_ductaflow.errors import (
     describe_error,
 )
 from pytest_ductaflow.execution import Request
-from pytest_ductaflow.flow import read as read_flow
+from pytest_ductaflow.flow import line_of_cell
 from pytest_ductaflow.instance import Instance, Mark, lines_of, load_instances
 from pytest_ductaflow.record import Record, RunDirectory, child_records, lock, read_record
 from pytest_ductaflow.report import failure
@@ -300,24 +299,13 @@ class InstanceItem(pytest.Item):
 def _warnings_of(record: Record, directory: Path, root: Path) -> Iterator[tuple[str, str]]:
     """A run's warning lines and those of its nested runs, each with the place of its cell or expectation."""
     for warning in record.warnings:
-        line = _cell_line(root / record.flow, warning.get("cell"))
+        line = line_of_cell(root / record.flow, warning.get("cell"))
         place = warning.get("place") or (f"{record.flow}:{line}" if line else record.flow)
         yield str(warning["text"]), str(place)
     for path, child in child_records(record, directory):
         yield from _warnings_of(child, path, root)
         if child.light.is_red and record.error is None:
             yield f"{describe_error(child.error or {})}", f"caught by {record.flow}"
-
-
-@functools.lru_cache(maxsize=1000)
-def _cell_line(flow: Path, cell: int | None) -> int | None:
-    """The line at which a cell of the executed notebook starts, if the flow can still be read."""
-    if cell is None:
-        return None
-    try:
-        return read_flow(flow).line_of_executed(cell)
-    except FlowError:
-        return None
 
 
 def _show(text: str) -> None:

@@ -17,8 +17,7 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from pytest_ductaflow import strict_json
-from pytest_ductaflow.errors import FlowError
-from pytest_ductaflow.flow import read as read_flow
+from pytest_ductaflow.flow import line_of_cell
 from pytest_ductaflow.record import Record, child_records, read_record
 
 #: So much of a message is compared, in characters.
@@ -359,6 +358,12 @@ def failure_of(path: str, record: Record) -> Occurrence | None:
     return Occurrence(path, flow, cell, _place(error, flow), str(error.get("type") or "Error"), _text(error))
 
 
+def place_of_warning(warning: Mapping[str, Any], flow: str, root: Path) -> str:
+    """Where a run warned: the line at which its cell starts, or what its record says."""
+    line = line_of_cell(root / flow, warning.get("cell"))
+    return str(warning.get("place") or (f"{flow}:{line}" if line else flow))
+
+
 def warnings_of(path: str, record: Record, directory: Path, root: Path) -> Iterator[Occurrence]:
     """The warning lines of a run and its nested runs, and nested failures that a build caught.
 
@@ -366,8 +371,7 @@ def warnings_of(path: str, record: Record, directory: Path, root: Path) -> Itera
     """
     for warning in record.warnings:
         cell = warning.get("cell")
-        line = _cell_line(root / record.flow, cell) if isinstance(cell, int) else None
-        place = f"{record.flow}:{line}" if line else record.flow
+        place = place_of_warning(warning, record.flow, root)
         yield Occurrence(path, record.flow, cell, place, "", str(warning["text"]))
     for where, child in child_records(record, directory):
         yield from warnings_of(path, child, where, root)
@@ -399,12 +403,3 @@ def _place(error: Mapping[str, Any], flow: str) -> str:
 
 def _text(error: Mapping[str, Any]) -> str:
     return str(error.get("message") or "")
-
-
-@functools.lru_cache(maxsize=1000)
-def _cell_line(flow: Path, cell: int) -> int | None:
-    """The line at which a cell of the executed notebook starts, if the flow can still be read."""
-    try:
-        return read_flow(flow).line_of_executed(cell)
-    except FlowError:
-        return None

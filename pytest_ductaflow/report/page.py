@@ -179,28 +179,28 @@ def _failures(found: Sequence[Row]) -> Iterator[Occurrence]:
     """The failure of each red instance; that of a build's flow is that flow's."""
     for row in found:
         if row["light"] == Status.ERROR.light:
-            error = row.get("error", {})
-            failed = next((part for part in rows.parts_of(row) if part["path"] == error.get("run")), row)
-            yield Occurrence(
-                path=row["path"],
-                flow=failed.get("flow", ""),
-                cell=error.get("cell"),
-                place=error.get("place", failed.get("flow", "")),
-                type=error.get("type", ""),
-                message=error.get("message", ""),
-            )
+            run = row.get("error", {}).get("run")
+            failed = next((part for part in rows.parts_of(row) if run and part["path"] == run), row)
+            yield _failure(row["path"], row.get("error", {}), failed.get("flow", ""))
+
+
+def _failure(path: str, error: Mapping[str, Any], flow: str) -> Occurrence:
+    place, kind, text = error.get("place", flow), error.get("type", ""), error.get("message", "")
+    return Occurrence(path, flow, error.get("cell"), place, kind, text)
 
 
 def _warnings(found: Sequence[Row]) -> Iterator[Occurrence]:
-    """The warning lines of each instance and of its nested runs."""
+    """The warning lines of each instance and of its nested runs, and nested failures that were caught."""
     for row in found:
         if row["light"] == Status.SUCCESS.light:
             continue
         for part in rows.parts_of(row):
+            flow = part.get("flow", "")
             for warning in part.get("warnings", ()):
-                flow, text = part.get("flow", ""), warning["text"]
-                place = warning.get("place", flow)
-                yield Occurrence(row["path"], flow, warning.get("cell"), place, "", text)
+                place, cell = warning.get("place", flow), warning.get("cell")
+                yield Occurrence(row["path"], flow, cell, place, "", warning["text"])
+            if part is not row and part["light"] == Status.ERROR.light != row["light"]:
+                yield _failure(row["path"], part.get("error", {}), flow)
 
 
 def _result_row(result: Mapping[str, Any], found: Sequence[Row]) -> Row:

@@ -25,7 +25,7 @@ from pytest_ductaflow import figures, strict_json
 from pytest_ductaflow.capture import last_lines
 from pytest_ductaflow.errors import RecordError
 from pytest_ductaflow.record import CLI_OUTPUT_NAME, RECORD_NAME, Record, RunDirectory, read_record
-from pytest_ductaflow.report import failure
+from pytest_ductaflow.report import clusters, failure
 from pytest_ductaflow.status import Status
 
 Row = dict[str, Any]
@@ -177,7 +177,7 @@ def _row(path: Path, record: Record, place: Place) -> Row:
         "seconds": record.duration,
         "worker": record.pid,
         "warned": len(record.warnings),
-        "warnings": [_warning(warning) for warning in record.warnings[:_WARNINGS]],
+        "warnings": [_warning(one, record.flow, place) for one in record.warnings[:_WARNINGS]],
         "cells": record.cells if light is not Status.SUCCESS else None,
         "timings": [[timing.get("line"), timing.get("seconds")] for timing in record.timings],
         "error": _error(record, path, place) if record.error else None,
@@ -208,9 +208,10 @@ def _measures(record: Record) -> Row:
     }
 
 
-def _warning(warning: dict[str, Any]) -> Row:
-    kept = {key: warning[key] for key in ("line", "cell", "place") if warning.get(key) is not None}
-    return {"text": str(warning["text"])[:_LINE], **kept}
+def _warning(warning: dict[str, Any], flow: str, place: Place) -> Row:
+    kept = {key: warning[key] for key in ("line", "cell") if warning.get(key) is not None}
+    where = clusters.place_of_warning(warning, flow, place.root)
+    return {"text": str(warning["text"])[:_LINE], "place": where, **kept}
 
 
 def _error(record: Record, path: Path, place: Place) -> Row:

@@ -144,7 +144,8 @@
             "li",
             {},
             warning.text,
-            warning.line && el("span", { class: "muted" }, ` (line ${warning.line} of the log)`),
+            el("span", { class: "muted" }, ` ${warning.place ?? ""}`),
+            warning.line && el("span", { class: "muted" }, `, line ${warning.line} of the log`),
           ),
         ),
         shown.length < row.warned &&
