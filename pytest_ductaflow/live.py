@@ -15,6 +15,7 @@ from collections.abc import Iterable
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import quote
 
 import pytest
 
@@ -75,7 +76,8 @@ class Live:
         ended = report.when == "call" or (report.when == "setup" and not report.passed)
         if self.sweep is not None and ended:
             fresh = ("up_to_date", True) in report.user_properties
-            self.sweep.end(report.nodeid, worker=getattr(report, "worker_id", "main"), fresh=fresh)
+            worker = getattr(report, "worker_id", "main")
+            self.sweep.end(report.nodeid, worker=worker, fresh=fresh, problem=_problem(report))
 
     def pytest_sessionfinish(self, session: pytest.Session, exitstatus: int) -> None:
         """The last page: what was not run is not going to."""
@@ -111,7 +113,7 @@ class Live:
     def _expect(self, instances: dict[str, Instance]) -> None:
         if not instances:
             return
-        from pytest_ductaflow import graph  # only a session with instances gets here
+        from pytest_ductaflow import graph, strict_json  # only a session with instances gets here
         from pytest_ductaflow.report import comparison
         from pytest_ductaflow.report.page import read_back
         from pytest_ductaflow.report.rows import Place
@@ -140,7 +142,7 @@ class Live:
                 name=instance.name,
                 flow=instance.flow,
                 kind=instance.kind,
-                scenario=instance.scenario,
+                scenario=strict_json.redact(instance.scenario),
                 needs=[_below_runs(key) for key in needs.get(instance.run_directory, ())],
             )
             for node_id, instance in instances.items()
@@ -153,7 +155,7 @@ class Live:
         if not target:
             return None
         path = os.path.abspath(os.path.expanduser(str(target)))
-        return Path(os.path.relpath(path, self._runs)).as_posix()
+        return quote(Path(os.path.relpath(path, self._runs)).as_posix())
 
     def _work(self) -> None:
         while not self._over.wait(self._interval):
@@ -182,7 +184,16 @@ class Live:
             self.outcome = os.path.relpath(page)
         except Exception as error:  # a page beside the results: a full disk must not hide them
             self.outcome = f"not written: {type(error).__name__}: {error}"
-        self._interval = max(_INTERVAL, _SHARE * (time.monotonic() - started))
+        wanted = max(_INTERVAL, _SHARE * (time.monotonic() - started))
+        self._interval = min(wanted, 3 * max(self._interval, 4.0))  # the page waits for the next one: `dies`
+
+
+def _problem(report: pytest.TestReport) -> str:
+    """Why an instance failed that was not executed, and has no record of it: the error's last line."""
+    if report.passed or report.skipped or "status" in dict(report.user_properties):
+        return ""
+    crash = getattr(report.longrepr, "reprcrash", None)
+    return str(getattr(crash, "message", "") or report.longreprtext.strip().split("\n")[-1] or "failed")
 
 
 def _is_instance(found: Any) -> bool:

@@ -89,8 +89,8 @@ def render(
         **_summary(found),
         **_clusters(sweep, found, finished=finished),
     }
-    if any(row["light"] == Status.RUNNING.light for row in found):
-        records = ""  # what runs may be another light tomorrow although its record is the same
+    if any(row["light"] == Status.RUNNING.light or "stamp" not in row for row in found):
+        records = ""  # the same records may be another page tomorrow
     data = f'{as_text(head)[:-1]},"rows":[{",".join(texts)}]}}'
     script = _assets((_LAYOUT, *_SCRIPTS) if any(row.get("needs") for row in found) else _SCRIPTS)
     style = _assets(_STYLES)
@@ -115,7 +115,12 @@ def read_back(page: Path) -> list[Row]:
             return []
         found = data["rows"]
         again = len(found) > 100  # so many rows are cut again
-        return [with_configs(row, data["configs"]) for row in found if again or not row.get("cut")]
+        kept = [row for row in found if again or not row.get("cut")]
+        return [
+            with_configs(row, data["configs"])
+            for row in kept
+            if all("path" in one for one in rows.parts_of(row))
+        ]
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return []
 

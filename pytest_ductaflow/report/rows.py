@@ -52,6 +52,8 @@ class Place:
 
 def below(path: Path, place: Place) -> list[Row]:
     """The rows of the runs in a run directory, as far as one finds them without its record."""
+    if not path.is_dir():
+        return []
     return [row for folder in sorted(path.iterdir()) if folder.is_dir() for row in read_all(folder, place)]
 
 
@@ -94,7 +96,7 @@ def is_current(row: Row, runs: Path) -> bool:
     """Whether nothing was recorded for this run, or one nested in it, since the row was made."""
     unsettled = row.get("light") == Status.RUNNING.light or "stamp" not in row
     return not unsettled and all(
-        part["stamp"] == stamp_of(Path(os.path.normpath(runs / part["path"]))) for part in parts_of(row)
+        part.get("stamp") == stamp_of(Path(os.path.normpath(runs / part["path"]))) for part in parts_of(row)
     )
 
 

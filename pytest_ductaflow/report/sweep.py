@@ -7,6 +7,7 @@ run directories. The page, the progress line and the terminal's summary are view
 from __future__ import annotations
 
 import json
+import math
 import statistics
 import threading
 import time
@@ -17,6 +18,7 @@ from typing import Any, Final
 
 from pytest_ductaflow.report import rows
 from pytest_ductaflow.report.rows import Place, Row
+from pytest_ductaflow.status import Status
 
 #: Light of what is to run and did not start.
 WAITING: Final = "waiting"
@@ -96,12 +98,16 @@ class Sweep:
                 self._ended.pop(node_id, None)
                 self._running[node_id] = time.time()
 
-    def end(self, node_id: str, *, worker: str, fresh: bool) -> None:
-        """An instance ended. ``fresh``: it was up to date and not executed."""
+    def end(self, node_id: str, *, worker: str, fresh: bool, problem: str = "") -> None:
+        """An instance ended.
+
+        :param fresh: it was up to date and not executed.
+        :param problem: why it failed, if it was not executed for that.
+        """
         with self._lock:
             if node_id in self._expected:
                 self._running.pop(node_id, None)
-                self._ended[node_id] = {"worker": worker, "fresh": fresh}
+                self._ended[node_id] = {"worker": worker, "fresh": fresh, "problem": problem}
                 self._unread.append(node_id)
 
     # --- what is to be seen ---
@@ -165,6 +171,8 @@ class Sweep:
                 return self._chosen
             self._read_old()
             self._read_ended()
+            if finished:
+                self._interrupt()
             found: dict[str, Row] = {}
             running = {row["path"]: row for row in self.running()}
             for node_id, instance in self._expected.items():
@@ -218,6 +226,15 @@ class Sweep:
             if isinstance(row.get("seconds"), (int, float)):
                 self._usual[key] = row["seconds"]
 
+    def _interrupt(self) -> None:
+        """What ran when nothing more was to come left a record that says so, unless it had not begun."""
+        for node_id in list(self._running):
+            path = self._expected[node_id].path
+            stamp = rows.stamp_of(self.place.runs / path)
+            if stamp and stamp != self._rows.get(path, {}).get("stamp"):
+                self.end(node_id, worker="", fresh=False)
+        self._read_ended()
+
     def _read_ended(self) -> None:
         unread, self._unread = self._unread, []
         for node_id in unread:
@@ -225,6 +242,10 @@ class Sweep:
             path = self.place.runs / instance.path
             row = rows.read(path, self.place) if rows.stamp_of(path) else self._missing(instance)
             row |= {"now": True, "id": node_id, "name": instance.name}
+            if ended["problem"] and row["light"] != Status.ERROR.light:  # what is there is of an earlier run
+                row |= {"light": Status.ERROR.light, "error": {"type": "Failed", "message": ended["problem"]}}
+                row.pop("because", None)
+                row.pop("stamp", None)  # this is of no record
             if ended["fresh"]:
                 row["fresh"] = True
             elif ended["worker"]:
@@ -266,13 +287,12 @@ class Sweep:
         return text
 
     def _with_differences(self, row: Row) -> Row:
-        """The row with the differences of its config to the first one of its flow."""
+        """The row with the differences of its config to the first one of its flow; it may have none yet."""
         found = dict(row)
-        config = found.pop("config", None)
+        config = found.get("config")
         if config:
             first = self._configs.setdefault(row["flow"], config)
-            if changed := {key: value for key, value in config.items() if first.get(key, config) != value}:
-                found["config"] = changed
+            found["config"] = {key: value for key, value in config.items() if first.get(key, config) != value}
             if missing := [key for key in first if key not in config]:
                 found["without"] = missing
         if found.get("runs"):
@@ -284,17 +304,32 @@ def with_configs(row: Row, configs: Mapping[str, Mapping[str, Any]]) -> Row:
     """A row that was read back from a page, with its whole config."""
     found = dict(row)
     missing = found.pop("without", ())
-    first = {key: value for key, value in configs.get(row.get("flow", ""), {}).items() if key not in missing}
-    if config := {**first, **row.get("config", {})}:
-        found["config"] = config
+    if "config" in row:
+        first = configs.get(row.get("flow", ""), {})
+        found["config"] = {key: value for key, value in first.items() if key not in missing} | row["config"]
     if found.get("runs"):
         found["runs"] = [with_configs(nested, configs) for nested in found["runs"]]
     return found
 
 
 def as_text(value: Any) -> str:
-    """JSON that can stand in a script element: no ``<``, ASCII only, also where a text is no Unicode."""
-    return json.dumps(value, separators=(",", ":")).replace("<", "\\u003c")
+    """JSON that can stand in a script element: no ``<``, ASCII only, also where a text is no Unicode.
+
+    JavaScript's JSON knows no ``NaN`` and no infinity: they are texts.
+    """
+    try:
+        text = json.dumps(value, separators=(",", ":"), allow_nan=False)
+    except ValueError:
+        text = json.dumps(_without_nan(value), separators=(",", ":"))
+    return text.replace("<", "\\u003c")
+
+
+def _without_nan(value: Any) -> Any:
+    if isinstance(value, float) and not math.isfinite(value):
+        return json.dumps(value)
+    if isinstance(value, Mapping):
+        return {key: _without_nan(one) for key, one in value.items()}
+    return [_without_nan(one) for one in value] if isinstance(value, (list, tuple)) else value
 
 
 #: What a row can do without, first what is missed least: key and how much of it is kept.

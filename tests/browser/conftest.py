@@ -39,8 +39,8 @@ _ARGUMENTS = (
     "--no-first-run",
     f"--window-size={WIDTH},{HEIGHT}",
 )
-#: Of what a page may load itself from; ``about:`` is an empty frame.
-_LOCAL = ("file:", "data:", "about:")
+#: No network; ``about:`` is an empty page, ``chrome:`` the browser's own first one.
+_LOCAL = ("file:", "data:", "about:", "chrome:", "chrome-untrusted:")
 
 
 def _missing() -> str:

@@ -430,6 +430,18 @@
 
   // --- following ---
 
+  /** Show what is new; the rows in sight stay where they are, also those whose elements are new. */
+  function renderInPlace() {
+    const rows = scrollY > 0 ? [...document.querySelectorAll("#runs tbody tr")] : [];
+    const before = rows.map((row) => [row.id, row.getBoundingClientRect()]);
+    render();
+    const shifts = before
+      .filter(([id, { top, bottom }]) => bottom > 0 && top < innerHeight && document.getElementById(id))
+      .map(([id, { top }]) => document.getElementById(id).getBoundingClientRect().top - top)
+      .sort((a, b) => a - b);
+    if (shifts.length) scrollBy({ top: shifts[Math.floor(shifts.length / 2)], behavior: "instant" }); // some moved
+  }
+
   /** Load the file again in a hidden frame, which hands over its data, unless the session came to an end. */
   function follow() {
     if (!["running", "died"].includes(page.session?.state)) return;
@@ -445,12 +457,12 @@
       if (event.source !== frame.contentWindow || event.data?.ductaflow?.format !== page.format) return;
       const newer = event.data.ductaflow.generated !== page.generated;
       if (newer) page = event.data.ductaflow;
-      if (newer || dies()) render();
+      if (newer || dies()) renderInPlace();
       clearTimeout(given);
       again();
     };
     const given = setTimeout(() => {
-      if (dies()) render();
+      if (dies()) renderInPlace();
       again();
     }, 10000);
     window.addEventListener("message", receive);

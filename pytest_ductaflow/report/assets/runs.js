@@ -70,6 +70,19 @@
 
   // --- what a row opens to ---
 
+  /** What somebody folded or unfolded stays so when its row is made again. */
+  const folds = new Map();
+  function fold(key, open, attributes, summary, ...content) {
+    const toggle = () => folds.set(key, !element.open);
+    const element = el(
+      "details",
+      { ...attributes, open: folds.get(key) ?? open },
+      el("summary", { "data-fold": key, onclick: toggle }, summary),
+      content,
+    );
+    return element;
+  }
+
   function light(row, finished = page.session?.state !== "running") {
     const { symbol, word } = LIGHTS[row.light] ?? LIGHTS.waiting;
     const shown = row.light === "waiting" && finished ? "not run" : word;
@@ -104,7 +117,8 @@
           ),
         ),
       ),
-      error.traceback && el("details", {}, el("summary", {}, "traceback"), el("pre", {}, error.traceback)),
+      error.traceback &&
+        fold(`${row.path} traceback`, false, {}, "traceback", el("pre", {}, error.traceback)),
       cluster &&
         el(
           "p",
@@ -145,10 +159,11 @@
     if (!found.length) return [];
     const longest = Math.max(...found.map(([, seconds]) => seconds));
     const total = found.reduce((sum, [, seconds]) => sum + seconds, 0);
-    return el(
-      "details",
+    return fold(
+      `${row.path} timings`,
+      false,
       { class: "timings" },
-      el("summary", {}, `${count(found.length, "cell")}, ${duration(total)}`),
+      `${count(found.length, "cell")}, ${duration(total)}`,
       el(
         "ol",
         {},
@@ -182,10 +197,10 @@
   }
 
   function config(row) {
-    const whole = { ...page.configs[row.flow], ...row.config };
+    if (!row.config) return []; // it is not known yet
+    const whole = { ...own(page.configs, row.flow), ...row.config };
     for (const key of row.without ?? []) delete whole[key];
     const entries = Object.entries(whole);
-    if (!entries.length || !row.flow) return [];
     const table = (chosen) =>
       el(
         "table",
@@ -201,10 +216,11 @@
       {},
       differing.length > 0 && [el("h4", {}, "Config: differs from others"), table(differing)],
       common.length > 0 &&
-        el(
-          "details",
-          { open: !differing.length && common.length < 8 },
-          el("summary", {}, differing.length ? "the same in all" : "Config"),
+        fold(
+          `${row.path} config`,
+          !differing.length && common.length < 8,
+          {},
+          differing.length ? "the same in all" : "Config",
           table(common),
         ),
     );
@@ -285,19 +301,13 @@
       "div",
       { class: "nested" },
       row.runs.map((run) => {
-        const element = el(
-          "details",
-          { open: run.light === "red" || run.light === "running" },
-          el(
-            "summary",
-            {},
-            light(run, true),
-            el("span", { class: "name" }, run.name),
-            el("span", { class: "muted" }, run.flow),
-            warned(run) > 0 && el("span", { class: "orange" }, count(warned(run), "warning")),
-            el("span", { class: "figure" }, duration(run.seconds)),
-          ),
-        );
+        const element = fold(run.path, run.light === "red" || run.light === "running", {}, [
+          light(run, true),
+          el("span", { class: "name" }, run.name),
+          el("span", { class: "muted" }, run.flow),
+          warned(run) > 0 && el("span", { class: "orange" }, count(warned(run), "warning")),
+          el("span", { class: "figure" }, duration(run.seconds)),
+        ]);
         const fill = () => {
           if (element.open && element.children.length < 2) element.append(details(run, instance));
         };
@@ -457,7 +467,14 @@
       if (!event.target.closest("a") && !String(getSelection())) toggle(row);
     });
     const parts = open
-      ? [line, el("tr", { class: "opened" }, el("td", { colspan: shown.length }, details(row)))]
+      ? [
+          line,
+          el(
+            "tr",
+            { class: "opened", id: `opened-${row.path}` },
+            el("td", { colspan: shown.length }, details(row)),
+          ),
+        ]
       : [line];
     elements.set(row.path, { key, parts });
     return parts;
@@ -552,7 +569,7 @@
         : `${number(found.length)} of ${count(page.rows.length, "instance")}`;
     more.hidden = found.length <= limit;
     more.textContent = `show more (${number(found.length - limit)})`;
-    for (const name of ["path", "sort"]) {
+    for (const name of ["path", "sort", "fold"]) {
       if (focused[name])
         element
           .querySelector(`[data-${name}="${CSS.escape(focused[name])}"]`)
