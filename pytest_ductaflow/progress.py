@@ -184,13 +184,22 @@ class Progress:
                 self._wake.set()
 
     def _follow(self, text: str) -> None:
-        """Where the cursor is after a text, in an endless line, and where that line ends."""
+        """Where the cursor is after a text, in columns, and up to where that row is written on."""
+        try:
+            width, _ = os.get_terminal_size(self._terminal)
+        except OSError:  # it is gone
+            return
         *before, line = _SEQUENCE.sub("", text).split("\n")
         if before:
             self._column = self._widest = 0
         for number, part in enumerate(line.split("\r")):
-            self._column = _columns(part) + (0 if number else self._column)
-            self._widest = max(self._widest, self._column)
+            if number:
+                self._column = 0
+            for columns in map(_columns, part):
+                if self._column + columns > width:  # it does not fit any more
+                    self._column = self._widest = 0
+                self._column += columns
+                self._widest = max(self._widest, self._column)
 
     def _work(self) -> None:
         wait = _INTERVAL
@@ -215,7 +224,7 @@ class Progress:
                 return
             columns, lines = os.get_terminal_size(self._terminal)
             # A cursor behind the last column cannot be put back there.
-            if lines < 3 or columns < 10 or (self._column and self._column % columns == 0):
+            if lines < 3 or columns < 10 or self._column >= columns:
                 return self._erase()
             text = describe(now, columns - 1, colours=self._colours, symbols=self._symbols)
             if text != self._drawn:

@@ -14,9 +14,9 @@ from collections.abc import Iterator
 from typing import TextIO
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
-from wcwidth import wcswidth
+from wcwidth import wcswidth, wcwidth
 
 from pytest_ductaflow.progress import Progress, Snapshot, describe
 
@@ -135,7 +135,7 @@ pieces = st.one_of(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(st.lists(pieces, max_size=25))
 def test_whatever_is_written_stands_where_it_would_without_the_line(written: list[str | None]) -> None:
     expected, shown = Screen(), Screen()
@@ -157,6 +157,8 @@ def test_whatever_is_written_stands_where_it_would_without_the_line(written: lis
         shown.feed(read(master))
         os.close(progress._terminal)
     above, display, (column, row) = expected.content
+    # A terminal takes a wide character that does not fit any more to the next line; pyte halves it.
+    assume(not any(wcwidth(line[-1]) == 2 for line in [*above, *display]))
     text = "\n".join([*above, *display]).rstrip("\n ")
     assert "\n".join([*shown.content[0], *shown.content[1]]).rstrip("\n ") == text
     assert shown.content[2] == (column, row)
