@@ -16,8 +16,10 @@ from urllib.parse import quote
 
 import pytest
 
+from pytest_ductaflow.progress import ProgressLine
 from pytest_ductaflow.status import Status
 from pytest_ductaflow.terminal import Endings, FailuresByCause, PutBack
+from pytest_ductaflow.watch import Watch
 
 if TYPE_CHECKING:
     from pytest_ductaflow.live import Live
@@ -69,6 +71,12 @@ class Reporting:
         self._failures = FailuresByCause(config, self._endings)
         for part in (self._endings, self._failures, PutBack(self._failures)):
             config.pluginmanager.register(part)
+        if not executes_nothing(config):
+            watch = Watch(config)
+            line = ProgressLine(config, watch.look)
+            watch.expected = line.start
+            config.pluginmanager.register(watch)
+            config.pluginmanager.register(line)
 
     def pytest_report_header(self) -> str | None:
         """Which engine executes instances, and why."""

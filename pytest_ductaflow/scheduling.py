@@ -75,7 +75,7 @@ class Scheduling(LoadScheduling):  # type: ignore[misc] # xdist comes without ty
             if not self._check_nodes_have_same_collection():
                 return
             collection = next(iter(self.node2collection.values()))
-            directories = _run_directories(collection, self.config)
+            directories = run_directories(collection, self.config)
             if not directories:
                 self.__class__ = LoadScheduling
                 LoadScheduling.schedule(self)
@@ -181,7 +181,7 @@ class Scheduling(LoadScheduling):  # type: ignore[misc] # xdist comes without ty
         self._tests.extend(index for index in range(len(self.collection)) if index not in directories)
 
 
-def _run_directories(
+def run_directories(
     collection: Sequence[str], config: pytest.Config
 ) -> dict[int, tuple[str, tuple[str, ...]]]:
     """The instances among the tests: index to run directory and the paths that others make before."""

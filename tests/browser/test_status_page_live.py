@@ -9,10 +9,6 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
-    from selenium.webdriver import Chrome
-
     from tests.conftest import Project
 
     from .conftest import Shown, Sweep
@@ -128,7 +124,9 @@ raise ValueError("after all")
     assert page.js(f"{C30}.getBoundingClientRect().y") == pytest.approx(seen, abs=3)
     assert page.js(f"{quick}.parentElement.open")
     assert "sort=name" in page.fragment
-    assert {path for path in ("whole/b", "quick/c0", "quick/c31") if path in page.fragment.replace("%2F", "/")} == {
+    assert {
+        path for path in ("whole/b", "quick/c0", "quick/c31") if path in page.fragment.replace("%2F", "/")
+    } == {
         "whole/b",
         "quick/c0",
         "quick/c31",

@@ -122,7 +122,7 @@ def test_the_lights_section_has_the_slowest_and_the_warnings_by_cause(ran: Ran) 
     assert lights[2] == "8 failures are shown by cause (--ductaflow-tracebacks=all: each)"
     assert lights[3:6] == [
         "warnings:",
-        "  4 of 14: flows/assign.py:7 ⚠️ N rows dropped",
+        "  4 of 14: flows/assign.py:5 ⚠️ N rows dropped",
         "    all have origin = EWR, and no other",
     ]
     assert lights[-1] == "status page: runs/conductor_status_report.html" or "seen" in lights[-1]

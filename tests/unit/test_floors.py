@@ -62,9 +62,11 @@ FLOORS = {
     "items": 5,
     "session": 5,
     "terminal": 5,
+    "watch": 5,
     "reporting": 5,
     "scheduling": 5,
     "plugin": 5,
+    "progress": 5,
 }
 
 #: What no kernel needs just because a flow imports this package.
