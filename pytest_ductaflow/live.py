@@ -1,4 +1,4 @@
-"""The status page while a session runs: written again as instances start, go on and end.
+"""A session while it runs: how far it is, and the status page, written again as instances start and end.
 
 Hooks of the controlling process tell a sweep what happens; a thread writes the page, at most once a
 second and for at most a fiftieth of its time. A page that nobody writes any more tells so itself.
@@ -11,13 +11,15 @@ import platform
 import shlex
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote
 
 import pytest
+
+from pytest_ductaflow.progress import Snapshot
 
 if TYPE_CHECKING:
     from pytest_ductaflow.instance import Instance
@@ -37,13 +39,21 @@ class Live:
     """Hooks of the controlling process, and the thread that writes.
 
     :param identifier: of the session, as records have it.
+    :param expected: called when it is known that instances are to run, with what says how far they are.
     """
 
-    def __init__(self, config: pytest.Config, identifier: str) -> None:
+    def __init__(
+        self,
+        config: pytest.Config,
+        identifier: str,
+        expected: Callable[[Callable[[], Snapshot]], None] = lambda _: None,
+    ) -> None:
         self._config = config
+        self._expected = expected
+        self._writes = config.getoption("--ductaflow-report") != "none"
         self._runs = config.rootpath / "runs"
-        #: What the terminal says of the page: its path, or why there is none.
-        self.outcome = os.path.relpath(self._runs / PAGE)
+        #: What the terminal says of the page: its path, or why there is none; ``None`` if none is wanted.
+        self.outcome = os.path.relpath(self._runs / PAGE) if self._writes else None
         self.sweep: Sweep | None = None
         self._session: dict[str, Any] = {"id": identifier, "state": "running", "started": time.time()}
         self._workers: dict[str, None] = {}
@@ -77,11 +87,15 @@ class Live:
         if self.sweep is not None and ended:
             fresh = ("up_to_date", True) in report.user_properties
             worker = getattr(report, "worker_id", "main")
-            self.sweep.end(report.nodeid, worker=worker, fresh=fresh, problem=_problem(report))
+            self.sweep.end(
+                report.nodeid, worker=worker, fresh=fresh, took=report.duration, problem=_problem(report)
+            )
 
     def pytest_sessionfinish(self, session: pytest.Session, exitstatus: int) -> None:
         """The last page: what was not run is not going to."""
         if self.sweep is None:
+            return
+        if not self._writes:
             return
         self._over.set()
         self._thread.join()
@@ -147,7 +161,24 @@ class Live:
             )
             for node_id, instance in instances.items()
         )
-        self._thread.start()
+        if self._writes:
+            self._thread.start()
+        self._expected(self.look)
+
+    def look(self) -> Snapshot:
+        """How far the session is; called in another thread."""
+        if self.sweep is None:
+            return Snapshot(0, 0)
+        counts, workers = self.sweep.counts(), list(self._workers)
+        self._session["workers"] = workers
+        running = self.sweep.running()
+        return Snapshot(
+            done=self._session["selected"] - counts["running"] - counts["waiting"],
+            total=self._session["selected"],
+            lights=counts,
+            running=[(row["name"], *_cell(row)) for row in running],
+            remaining=self.sweep.remaining(),
+        )
 
     def _html(self) -> str | None:
         """The way from the page to pytest-html's report."""
@@ -194,6 +225,13 @@ def _problem(report: pytest.TestReport) -> str:
         return ""
     crash = getattr(report.longrepr, "reprcrash", None)
     return str(getattr(crash, "message", "") or report.longreprtext.strip().split("\n")[-1] or "failed")
+
+
+def _cell(row: dict[str, Any]) -> tuple[int, int]:
+    """The number of the cell that runs, and of all cells; 0 if not known."""
+    cells = row.get("cells", {})
+    total = cells.get("total") or 0
+    return (min((cells.get("current") or 0) + 1, total), total) if total else (0, 0)
 
 
 def _is_instance(found: Any) -> bool:

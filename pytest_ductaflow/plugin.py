@@ -11,6 +11,7 @@ import pytest
 
 from pytest_ductaflow.live import Live
 from pytest_ductaflow.names import check_pattern
+from pytest_ductaflow.progress import ProgressLine
 from pytest_ductaflow.reporting import Reporting, executes_nothing
 
 if TYPE_CHECKING:
@@ -147,8 +148,11 @@ def pytest_configure(config: pytest.Config) -> None:
     if worker_input is None:
         config.stash[_IDENTIFIER] = uuid.uuid4().hex
         config.pluginmanager.register(Reporting(config), "ductaflow-reporting")
-        if config.getoption("--ductaflow-report") != "none" and not executes_nothing(config):
-            config.pluginmanager.register(Live(config, config.stash[_IDENTIFIER]), "ductaflow-live")
+        if not executes_nothing(config):
+            progress = ProgressLine(config)
+            config.pluginmanager.register(progress, "ductaflow-progress")
+            live = Live(config, config.stash[_IDENTIFIER], progress.start)
+            config.pluginmanager.register(live, "ductaflow-live")
         distribution = config.getoption("dist", "no")
         if distribution != "no" and config.stash.get(_CHOSE_DIST, False) and _instance_files(config):
             text = (

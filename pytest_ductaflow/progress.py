@@ -272,14 +272,10 @@ def _is_terminal(file: Any) -> bool:
 
 
 class ProgressLine:
-    """Hooks of the controlling process: when there is a line, once ``start`` said that instances are to run.
+    """Hooks of the controlling process: when there is a line, once instances are to run."""
 
-    :param look: says how far the session is.
-    """
-
-    def __init__(self, config: pytest.Config, look: Callable[[], Snapshot]) -> None:
+    def __init__(self, config: pytest.Config) -> None:
         self._config = config
-        self._look = look
         self._progress: Progress | None = None
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
@@ -291,13 +287,13 @@ class ProgressLine:
             if self._progress is not None:
                 self._progress.stop()
 
-    def start(self) -> None:
-        """Instances are going to run."""
+    def start(self, look: Callable[[], Snapshot]) -> None:
+        """Instances are going to run. :param look: says how far the session is."""
         if self._progress is None and is_wanted(self._config):
             # pytest has given them back by now, and keeps its hands on them only while a test runs.
             files = [file for file in (sys.stdout, sys.stderr) if _is_terminal(file)]
             colours = self._config.get_terminal_writer().hasmarkup
-            self._progress = Progress(files, self._look, colours=colours)
+            self._progress = Progress(files, look, colours=colours)
             self._progress.start()
 
     def pytest_enter_pdb(self) -> None:

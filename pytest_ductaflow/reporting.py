@@ -16,10 +16,8 @@ from urllib.parse import quote
 
 import pytest
 
-from pytest_ductaflow.progress import ProgressLine
 from pytest_ductaflow.status import Status
 from pytest_ductaflow.terminal import Endings, FailuresByCause, PutBack
-from pytest_ductaflow.watch import Watch
 
 if TYPE_CHECKING:
     from pytest_ductaflow.live import Live
@@ -71,12 +69,6 @@ class Reporting:
         self._failures = FailuresByCause(config, self._endings)
         for part in (self._endings, self._failures, PutBack(self._failures)):
             config.pluginmanager.register(part)
-        if not executes_nothing(config):
-            watch = Watch(config)
-            line = ProgressLine(config, watch.look)
-            watch.expected = line.start
-            config.pluginmanager.register(watch)
-            config.pluginmanager.register(line)
 
     def pytest_report_header(self) -> str | None:
         """Which engine executes instances, and why."""
@@ -171,7 +163,7 @@ class Reporting:
         if self._lights and not quiet:
             self._show_endings(terminalreporter)
         live: Live | None = self._config.pluginmanager.get_plugin("ductaflow-live")
-        if live is not None:
+        if live is not None and live.outcome is not None:
             terminalreporter.write_line(f"status page: {live.outcome}")
 
     def _show_lights(self, terminalreporter: pytest.TerminalReporter) -> None:

@@ -74,6 +74,7 @@ class Sweep:
         self._ended: dict[str, dict[str, Any]] = {}  # node id to what its report says
         self._unread: list[str] = []  # node ids of those that ended
         self._has_old = False
+        self._reading = threading.Lock()
         self._chosen: list[Row] | None = None
         #: Failures and warnings by their causes, and when (monotonic clock) they are to be found again.
         self.clusters: dict[str, Any] = {}
@@ -98,16 +99,17 @@ class Sweep:
                 self._ended.pop(node_id, None)
                 self._running[node_id] = time.time()
 
-    def end(self, node_id: str, *, worker: str, fresh: bool, problem: str = "") -> None:
+    def end(self, node_id: str, *, worker: str, fresh: bool, took: float = 0.0, problem: str = "") -> None:
         """An instance ended.
 
+        :param took: seconds that pytest spent on it.
         :param fresh: it was up to date and not executed.
         :param problem: why it failed, if it was not executed for that.
         """
         with self._lock:
             if node_id in self._expected:
                 self._running.pop(node_id, None)
-                self._ended[node_id] = {"worker": worker, "fresh": fresh, "problem": problem}
+                self._ended[node_id] = {"worker": worker, "fresh": fresh, "took": took, "problem": problem}
                 self._unread.append(node_id)
 
     # --- what is to be seen ---
@@ -140,36 +142,33 @@ class Sweep:
 
     def remaining(self) -> float | None:
         """Seconds until all is done, guessed from what took how long before; ``None`` if nobody knows."""
+        self._read_old()
         with self._lock:
-            self._read_ended()
-            done: list[float] = [
-                self._rows[self._expected[node_id].path].get("seconds", 0) for node_id in self._ended
-            ]
-            known = [*self._usual.values(), *done]
+            took = {self._expected[node_id].path: ended["took"] for node_id, ended in self._ended.items()}
+            known = list(took.values()) or list(self._usual.values())
             if not known:
                 return None
-            usual = statistics.median(done or known)
-            left: list[float] = [
-                max(self._usual.get(self._expected[node_id].path, usual) - (time.time() - started), 0)
-                for node_id, started in self._running.items()
-            ]
-            waiting: list[float] = [
-                self._usual.get(instance.path, usual)
-                for node_id, instance in self._expected.items()
-                if node_id not in self._ended and node_id not in self._running
-            ]
-            workers = len((self.session or {}).get("workers") or ()) or 1
-            return max([*left, (sum(left) + sum(waiting)) / workers])
+            usual = {path: self._usual.get(path, statistics.median(known)) for path in self._by_path}
+            running = {self._expected[node_id].path: since for node_id, since in self._running.items()}
+        left = [max(0.0, usual[path] - (time.time() - since)) for path, since in running.items()]
+        waiting = sum(seconds for path, seconds in usual.items() if path not in took and path not in running)
+        before = sum(usual[path] for path in took if path in self._usual)
+        if before > 0:  # what is up to date takes no time, and this machine has its own speed
+            waiting *= sum(seconds for path, seconds in took.items() if path in self._usual) / before
+        if not waiting and not any(left):  # all that run take longer than usual
+            return None
+        workers = len((self.session or {}).get("workers") or ()) or 1
+        return max([*left, (sum(left) + waiting) / workers])
 
     def rows(self, *, finished: bool = False) -> list[Row]:
         """All rows, also of runs that are not of this session, in the order in which they run, then by name.
 
         :param finished: nothing more is to come: what did not run shows its last run, if it has one.
         """
+        self._read_old()
         with self._lock:
             if self._chosen is not None:
                 return self._chosen
-            self._read_old()
             self._read_ended()
             if finished:
                 self._interrupt()
@@ -195,6 +194,7 @@ class Sweep:
 
     def texts(self, *, finished: bool = False) -> list[str]:
         """The rows as JSON, shortened so that they fit on a page; see :meth:`configs`."""
+        self._read_old()
         with self._lock:
             found = self.rows(finished=finished)
             size = min(_LARGE_PAGE, _SMALL_PAGE * max(1, len(found) / 100))
@@ -209,22 +209,31 @@ class Sweep:
     # --- reading ---
 
     def _read_old(self) -> None:
-        """The runs that are there already, once."""
+        """The runs that are there already, once; before anything else is locked, as it may take a while."""
         if self._has_old:
             return
-        self._has_old = True
+        with self._reading:
+            if not self._has_old:
+                found = self._old_rows()
+                with self._lock:
+                    self._rows = {**found, **self._rows}
+                    seconds = {key: row.get("seconds") for key, row in found.items()}
+                    self._usual = {
+                        key: took for key, took in seconds.items() if isinstance(took, (int, float))
+                    }
+                    self._has_old = True
+
+    def _old_rows(self) -> dict[str, Row]:
+        found: dict[str, Row] = {}
         before = {row["path"]: row for row in self._before()}
         for path in rows.top_level(self.place.runs):
             key = path.relative_to(self.place.runs).as_posix()
-            if key in self._rows:
-                continue
             known = before.get(key)
             current = known is not None and rows.is_current(known, self.place.runs)
-            row = self._rows[key] = known if current and known else rows.read(path, self.place)
+            row = found[key] = known if current and known else rows.read(path, self.place)
             row.pop("now", None)
             row.pop("fresh", None)
-            if isinstance(row.get("seconds"), (int, float)):
-                self._usual[key] = row["seconds"]
+        return found
 
     def _interrupt(self) -> None:
         """What ran when nothing more was to come left a record that says so, unless it had not begun."""

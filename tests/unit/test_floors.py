@@ -62,7 +62,6 @@ FLOORS = {
     "items": 5,
     "session": 5,
     "terminal": 5,
-    "watch": 5,
     "reporting": 5,
     "scheduling": 5,
     "plugin": 5,
