@@ -144,7 +144,9 @@ class Sweep:
         """Seconds until all is done, guessed from what took how long before; ``None`` if nobody knows."""
         self._read_old()
         with self._lock:
-            took = {self._expected[node_id].path: ended["took"] for node_id, ended in self._ended.items()}
+            took: dict[str, float] = {
+                self._expected[node_id].path: ended["took"] for node_id, ended in self._ended.items()
+            }
             known = list(took.values()) or list(self._usual.values())
             if not known:
                 return None
