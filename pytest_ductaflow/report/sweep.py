@@ -150,7 +150,8 @@ class Sweep:
             known = list(took.values()) or list(self._usual.values())
             if not known:
                 return None
-            usual = {path: self._usual.get(path, statistics.median(known)) for path in self._by_path}
+            otherwise = statistics.median(known)
+            usual = {path: self._usual.get(path, otherwise) for path in self._by_path}
             running = {self._expected[node_id].path: since for node_id, since in self._running.items()}
         left = [max(0.0, usual[path] - (time.time() - since)) for path, since in running.items()]
         waiting = sum(seconds for path, seconds in usual.items() if path not in took and path not in running)
