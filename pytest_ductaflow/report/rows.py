@@ -167,7 +167,7 @@ def _row(path: Path, record: Record, place: Place) -> Row:
     row = {
         "path": _relative(path, place.runs),
         "id": record.node_id,
-        "name": record.instance,
+        "name": record.instance or path.name,
         "light": light.light,
         "flow": record.flow,
         "kind": record.kind,
