@@ -47,7 +47,7 @@ def _missing() -> str:
     try:
         import selenium  # noqa: F401  whether it is there
     except ImportError:
-        return "selenium is not installed (dependency group test)"
+        return "selenium is not installed (dependency group browser)"
     absent = [name for name in ("chromium", "chromedriver") if shutil.which(name) is None]
     return f"not found: {', '.join(absent)} (Debian: chromium, chromium-driver)" if absent else ""
 
