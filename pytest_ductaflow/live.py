@@ -127,8 +127,8 @@ class Live:
     def _expect(self, instances: dict[str, Instance]) -> None:
         if not instances:
             return
-        from pytest_ductaflow import graph, strict_json  # only a session with instances gets here
-        from pytest_ductaflow.report import comparison
+        from pytest_ductaflow import graph  # only a session with instances gets here
+        from pytest_ductaflow.report import comparison, rows
         from pytest_ductaflow.report.page import read_back
         from pytest_ductaflow.report.rows import Place
         from pytest_ductaflow.report.sweep import Expected, Sweep
@@ -156,7 +156,7 @@ class Live:
                 name=instance.name,
                 flow=instance.flow,
                 kind=instance.kind,
-                scenario=strict_json.redact(instance.scenario),
+                scenario=rows.shown(instance.scenario),
                 needs=[_below_runs(key) for key in needs.get(instance.run_directory, ())],
             )
             for node_id, instance in instances.items()

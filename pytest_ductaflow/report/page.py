@@ -13,7 +13,7 @@ import json
 import os
 import re
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any, Final
@@ -21,7 +21,7 @@ from typing import Any, Final
 from pytest_ductaflow.digests import digest_of_text
 from pytest_ductaflow.record import RECORD_NAME
 from pytest_ductaflow.report import clusters, rows
-from pytest_ductaflow.report.clusters import Occurrence
+from pytest_ductaflow.report.clusters import Cluster, Occurrence
 from pytest_ductaflow.report.rows import Place, Row
 from pytest_ductaflow.report.sweep import Sweep, as_text, with_configs
 from pytest_ductaflow.status import Status
@@ -30,6 +30,11 @@ from pytest_ductaflow.status import Status
 FORMAT: Final = 1
 #: While a session runs, clusters are found for this part of the time.
 _SHARE: Final = 200
+#: Bytes of clusters on a page: for each row (of a small page, for a hundred), and on any page.
+_CLUSTERS_PER_ROW: Final = 600
+_CLUSTERS: Final = 1_000_000
+#: So many characters of a cluster's message, and of its example.
+_MESSAGE: Final = 600
 #: So many bytes of a page hold its head.
 _HEAD: Final = 2000
 _DATA: Final = re.compile(rb'<script type="application/json" id="data">(.*?)</script>', re.DOTALL)
@@ -166,13 +171,32 @@ def _clusters(sweep: Sweep, found: Sequence[Row], *, finished: bool) -> dict[str
     started = time.monotonic()
     if finished or started >= sweep.clusters_until:
         scenarios = {row["path"]: row.get("scenario", {}) for row in found}
+        failures = clusters.clusters(list(_failures(found)), scenarios)
+        warned = clusters.clusters(list(_warnings(found)), scenarios)
+        room = min(_CLUSTERS, _CLUSTERS_PER_ROW * max(100, len(found)))
+        shown, used = _fitting(failures, room * 2 // 3)
+        also, _ = _fitting(warned, room - used)
         sweep.clusters = {
-            "clusters": [vars(one) for one in clusters.clusters(list(_failures(found)), scenarios)],
-            "warnings": [vars(one) for one in clusters.clusters(list(_warnings(found)), scenarios)],
+            "clusters": shown,
+            "warnings": also,
+            "unshown": {"clusters": len(failures) - len(shown), "warnings": len(warned) - len(also)},
         }
         ended = time.monotonic()
         sweep.clusters_until = ended + _SHARE * (ended - started)
     return sweep.clusters
+
+
+def _fitting(found: Iterable[Cluster], room: int) -> tuple[list[dict[str, Any]], int]:
+    """As many clusters as fit into so many bytes, and the bytes that they take."""
+    shown: list[dict[str, Any]] = []
+    used = 0
+    for one in found:
+        cluster = {**vars(one), "message": one.message[:_MESSAGE], "example": one.example[:_MESSAGE]}
+        used += len(as_text(cluster))
+        if used > room:
+            return shown, room
+        shown.append(cluster)
+    return shown, used
 
 
 def _failures(found: Sequence[Row]) -> Iterator[Occurrence]:

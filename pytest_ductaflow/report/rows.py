@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -23,6 +23,7 @@ from typing import Any, Final
 
 from pytest_ductaflow import figures, strict_json
 from pytest_ductaflow.capture import last_lines
+from pytest_ductaflow.digests import digest_of_text
 from pytest_ductaflow.errors import RecordError
 from pytest_ductaflow.record import CLI_OUTPUT_NAME, RECORD_NAME, Record, RunDirectory, read_record
 from pytest_ductaflow.report import clusters, failure
@@ -38,6 +39,9 @@ _LINES: Final = 20
 _LINE: Final = 300
 _WARNINGS: Final = 50
 _TRACEBACK: Final = 6000
+_MESSAGE: Final = 2000
+_FRAMES: Final = 10
+_VALUE: Final = 1000
 #: The files of a run that most have; a row names its files only if it has others.
 USUAL_FILES: Final = ("notebook", "config", "log")
 
@@ -172,7 +176,7 @@ def _row(path: Path, record: Record, place: Place) -> Row:
         "flow": record.flow,
         "kind": record.kind,
         "session": record.session,
-        "scenario": strict_json.redact(record.scenario),
+        "scenario": shown(record.scenario),
         "start": _seconds(record.started),
         "seconds": record.duration,
         "worker": record.pid,
@@ -181,7 +185,7 @@ def _row(path: Path, record: Record, place: Place) -> Row:
         "cells": record.cells if light is not Status.SUCCESS else None,
         "timings": [[timing.get("line"), timing.get("seconds")] for timing in record.timings],
         "error": _error(record, path, place) if record.error else None,
-        "config": strict_json.redact(config),
+        "config": shown(config),
         "output": _output(path, names.stem, _LINES),
         "files": None if tuple(there) == USUAL_FILES else there,
         "figures": [f"{_relative(path, place.runs)}/{name}" for name in figures.of_run(names.notebook)],
@@ -190,6 +194,21 @@ def _row(path: Path, record: Record, place: Place) -> Row:
         **_measures(record),
     }
     return {key: value for key, value in row.items() if value or (key == "files" and value is not None)}
+
+
+def shown(values: Mapping[str, Any]) -> dict[str, Any]:
+    """A config or scenario without its secrets, and with a long value as the beginning of its JSON.
+
+    Two long values that differ are still two: their digests are shown.
+    """
+    return {key: _shown(value) for key, value in strict_json.redact(dict(values)).items()}
+
+
+def _shown(value: Any) -> Any:
+    text = value if isinstance(value, str) else json.dumps(value)
+    if len(text) <= _VALUE:
+        return value
+    return f"{text[:_LINE]}… ({len(text):,} characters, {digest_of_text(text)[-8:]})"
 
 
 def _needs(record: Record, path: Path, place: Place) -> list[str]:
@@ -217,7 +236,10 @@ def _warning(warning: dict[str, Any], flow: str, place: Place) -> Row:
 def _error(record: Record, path: Path, place: Place) -> Row:
     """What failed, and where; source lines as they are now, unless they changed since."""
     error = record.error or {}
-    shown: Row = {"type": str(error.get("type", "Error")), "message": str(error.get("message", ""))[:2000]}
+    shown: Row = {
+        "type": _short(str(error.get("type", "Error"))),
+        "message": str(error.get("message", ""))[:_MESSAGE],
+    }
     if error.get("run"):  # a flow's failure, which that flow's row explains
         shown["run"] = _relative(Path(error["run"]), place.runs)
     if error.get("file") and error.get("line"):
@@ -227,9 +249,10 @@ def _error(record: Record, path: Path, place: Place) -> Row:
     if error.get("run"):
         return shown
     ended = _seconds(record.ended or record.started) or 0
+    frames = failure.frames(error, place.root)
     shown["frames"] = [
-        {"place": f"{frame.file}:{frame.line}", "in": frame.function, "source": list(frame.source)}
-        for frame in failure.frames(error, place.root)
+        {"place": f"{frame.file}:{frame.line}", "in": frame.function, "source": [*map(_short, frame.source)]}
+        for frame in [*frames[:-_FRAMES][:1], *frames[-_FRAMES:]]  # of an endless recursion there are many
         if _last_change(place.root / frame.file) <= ended
     ]
     shown["traceback"] = str(error.get("traceback", ""))[-_TRACEBACK:]
@@ -246,7 +269,11 @@ def _last_change(path: Path) -> float:
 def _output(path: Path, stem: str, count: int) -> list[str]:
     file = RunDirectory(path, stem).output
     lines = last_lines(file if file.exists() else path / CLI_OUTPUT_NAME, count)
-    return [line if len(line) <= _LINE else line[: _LINE - 1] + "…" for line in lines]
+    return [_short(line) for line in lines]
+
+
+def _short(line: str) -> str:
+    return line if len(line) <= _LINE else line[: _LINE - 1] + "…"
 
 
 def _relative(path: Path, runs: Path) -> str:

@@ -23,10 +23,10 @@ from pytest_ductaflow.status import Status
 #: Light of what is to run and did not start.
 WAITING: Final = "waiting"
 #: Texts of all rows together, in bytes: of a page for up to a hundred instances, and of any page.
-_SMALL_PAGE: Final = 740_000
+_SMALL_PAGE: Final = 700_000
 _LARGE_PAGE: Final = 8_500_000
-#: So many bytes of failures are shown in full, whatever the number of instances.
-_FAILURES: Final = 2_000_000
+#: Of that, the part for failures that are shown in full.
+_FAILURES: Final = 0.2
 _FULL_ROW: Final = 8_000
 
 
@@ -80,7 +80,7 @@ class Sweep:
         self.clusters: dict[str, Any] = {}
         self.clusters_until = 0.0
         self._texts: dict[str, str] = {}
-        self._failures = 0
+        self._failures = 0  # bytes of failures that are shown in full
         self._configs: dict[str, dict[str, Any]] = {}  # the first config of each flow
 
     # --- what happens ---
@@ -147,7 +147,7 @@ class Sweep:
             took: dict[str, float] = {
                 self._expected[node_id].path: ended["took"] for node_id, ended in self._ended.items()
             }
-            known = list(took.values()) or list(self._usual.values())
+            known = list(self._usual.values()) or list(took.values())
             if not known:
                 return None
             otherwise = statistics.median(known)
@@ -201,8 +201,8 @@ class Sweep:
         with self._lock:
             found = self.rows(finished=finished)
             size = min(_LARGE_PAGE, _SMALL_PAGE * max(1, len(found) / 100))
-            room = min(_FULL_ROW, max(400, int(size / max(1, len(found)))))
-            return [self._text(row, room) for row in found]
+            room = min(_FULL_ROW, int((1 - _FAILURES) * size / max(1, len(found))))
+            return [self._text(row, room, int(_FAILURES * size)) for row in found]
 
     def configs(self) -> dict[str, dict[str, Any]]:
         """For each flow the config from which the texts tell the differences only."""
@@ -286,16 +286,15 @@ class Sweep:
 
     # --- writing ---
 
-    def _text(self, row: Row, room: int) -> str:
+    def _text(self, row: Row, room: int, failures: int) -> str:
         settled = row["light"] not in ("running", WAITING)
         text = self._texts.get(row["path"]) if settled else None
         if text is None:
-            if row["light"] == "red" and self._failures < _FAILURES:
-                room = _FULL_ROW
-            text = as_text(shortened(self._with_differences(row), room))
+            more = min(_FULL_ROW - room, failures - self._failures) if row["light"] == "red" else 0
+            text = as_text(shortened(self._with_differences(row), room + max(0, more)))
             if settled:
                 self._texts[row["path"]] = text
-                self._failures += len(text) if row["light"] == "red" else 0
+                self._failures += max(0, min(more, len(text) - room))
         return text
 
     def _with_differences(self, row: Row) -> Row:
@@ -353,12 +352,15 @@ _LESS: Final[tuple[tuple[str, int], ...]] = (
     ("output", 1),
     ("frames", 1),
     ("figures", 1),
-    ("config", 0),
+    ("config", 100),
     ("output", 0),
     ("traceback", 0),
     ("warnings", 1),
     ("frames", 0),
     ("figures", 0),
+    ("message", 300),
+    ("warnings", 0),
+    ("config", 20),
 )
 
 
@@ -388,7 +390,7 @@ def _cut_all(row: Row, runs: str, key: str, kept: int) -> bool:
 
 def _cut(row: Row, key: str, kept: int) -> bool:
     """Keep so much of a part, changing the row. Whether anything was cut."""
-    if key in ("traceback", "frames"):
+    if key in ("traceback", "frames", "message"):
         if key not in row.get("error", ()):
             return False
         row["error"] = part = dict(row["error"])
@@ -398,8 +400,8 @@ def _cut(row: Row, key: str, kept: int) -> bool:
         return False
     value = part[key]
     if key == "config":  # its differences are few, but may be huge
-        less: Any = {name: one if len(json.dumps(one)) < 100 else "…" for name, one in value.items()}
-    elif key in ("warnings", "figures"):
+        less: Any = {name: one if len(json.dumps(one)) < kept else "…" for name, one in value.items()}
+    elif key in ("warnings", "figures", "message"):
         less = value[:kept]
     else:  # the end says most
         less = value[-kept:] if kept else None

@@ -263,7 +263,7 @@
 
   // --- failures ---
 
-  function clusters(title, found) {
+  function clusters(title, found, unshown) {
     if (!found.length) return [];
     return [
       el("h2", {}, title),
@@ -290,6 +290,7 @@
           ),
         ),
       ),
+      unshown ? el("p", { class: "muted" }, `and ${count(unshown, "more cause")}`) : [],
     ];
   }
 
@@ -326,7 +327,10 @@
   }
 
   Ductaflow.failures = (element) => {
-    const shown = [...clusters("Failures", page.clusters), ...clusters("Warnings", page.warnings)];
+    const shown = [
+      ...clusters("Failures", page.clusters, page.unshown.clusters),
+      ...clusters("Warnings", page.warnings, page.unshown.warnings),
+    ];
     element.replaceChildren(
       ...(shown.length ? shown.flat() : [el("p", { class: "muted" }, "Nothing failed, and nothing warned.")]),
     );
@@ -351,8 +355,8 @@
   function tabs(views, view) {
     const sizes = {
       failures: [
-        page.clusters.length && `✖ ${page.clusters.length}`,
-        page.warnings.length && `▲ ${page.warnings.length}`,
+        page.clusters.length && `✖ ${page.clusters.length + page.unshown.clusters}`,
+        page.warnings.length && `▲ ${page.warnings.length + page.unshown.warnings}`,
       ]
         .filter(Boolean)
         .join(" "),
