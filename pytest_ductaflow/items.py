@@ -99,7 +99,7 @@ class InstanceItem(pytest.Item):
             self.add_marker(_scenario_mark(instance.scenario))
         self.extra_keyword_matches.update(str(value) for value in instance.scenario.values())
 
-    @property
+    @functools.cached_property
     def run_directory(self) -> Path:
         """Absolute path of the run directory."""
         return self.ductaflow.root / self.instance.run_directory

@@ -203,13 +203,13 @@ class Live:
         self._session |= {"workers": list(self._workers), "interval": self._interval}
         started = time.monotonic()
         try:
-            self.sweep.texts(finished=finished)  # what is read the first time is no measure of the next
-            started = time.monotonic()
-            if not finished:
-                self._session["remaining"] = self.sweep.remaining()
             self._runs.mkdir(exist_ok=True)  # all may have been skipped
             idle = finished and not self.sweep.executed and self._before is None
             if not (idle and is_current(page)):
+                self.sweep.texts(finished=finished)  # what is read the first time is no measure of the next
+                started = time.monotonic()
+                if not finished:
+                    self._session["remaining"] = self.sweep.remaining()
                 text = render(self.sweep, finished=finished, before=self._before)
                 write_atomically(page, text.encode(), durable=False)
             self.outcome = os.path.relpath(page)

@@ -12,7 +12,6 @@ import json
 import os
 from collections.abc import Generator, Sequence
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import pytest
@@ -40,14 +39,16 @@ class Endings:
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Keep what an instance's report says. What it says last counts: there are reruns."""
-        properties = dict(report.user_properties)
         scenario = getattr(report, "ductaflow", None)
-        if scenario is None or "run_directory" not in properties or "status" not in properties:
+        if scenario is None or (report.when == "teardown" and report.passed):
+            return
+        properties = dict(report.user_properties)
+        if "run_directory" not in properties or "status" not in properties:
             return
         from pytest_ductaflow.report.summary import Outcome
         from pytest_ductaflow.status import Status
 
-        path = Path(str(properties["run_directory"])).relative_to("runs").as_posix()
+        path = str(properties["run_directory"]).removeprefix("runs/")
         light = Status(str(properties["status"])).light
         ended = self._outcomes.setdefault(report.nodeid, Outcome(report.nodeid, path, light))
         ended.light, ended.scenario = light, json.loads(scenario)

@@ -252,7 +252,11 @@ class Sweep:
         for node_id in unread:
             instance, ended = self._expected[node_id], self._ended[node_id]
             path = self.place.runs / instance.path
-            row = rows.read(path, self.place) if rows.stamp_of(path) else self._missing(instance)
+            known = self._rows.get(instance.path)
+            if ended["fresh"] and known is not None and rows.is_current(known, self.place.runs):
+                row = dict(known)
+            else:
+                row = rows.read(path, self.place) if rows.stamp_of(path) else self._missing(instance)
             row |= {"now": True, "id": node_id, "name": instance.name}
             if ended["problem"] and row["light"] != Status.ERROR.light:  # what is there is of an earlier run
                 row |= {"light": Status.ERROR.light, "error": {"type": "Failed", "message": ended["problem"]}}

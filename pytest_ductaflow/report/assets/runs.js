@@ -393,7 +393,7 @@
       },
       ...Object.entries(page.measures).map(([name, unit]) => ({
         key: `m.${name}`,
-        title: unit ? `${name} (${unit})` : name,
+        title: unit ? `${name} [${unit}]` : name,
         figure: true,
         value: (row) => own(row.measures, name),
         cell: (row) => (own(row.measures, name) === undefined ? "" : measured(row, name)),
