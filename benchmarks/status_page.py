@@ -10,19 +10,21 @@ needs Selenium, Chromium and its driver; without them it is left out.
 from __future__ import annotations
 
 import argparse
+import functools
 import random
 import shutil
 import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, Final
 
-from benchmarks.freshness import Result, as_table
+from benchmarks import competitors
+from benchmarks.freshness import Result, _medians, _project, _run, as_table
 from pytest_ductaflow.live import PAGE, Live
 from pytest_ductaflow.record import Record, write_record
 from pytest_ductaflow.report import generate_status_report
@@ -50,6 +52,7 @@ def main(arguments: Sequence[str]) -> int:
             *_sizes(directory),
             *_controller(directory, options.rounds),
             *_browser(directory / "large" / "runs" / PAGE, options.rounds),
+            *_pytest_html(directory / "html", options.rounds),
         ]
     finally:
         shutil.rmtree(directory)
@@ -101,7 +104,8 @@ def _cost_of_an_instance(root: Path) -> float:
     live.sweep = Sweep(Place(root, root / "runs"), live._session)
     live._workers = {"gw0": None, "gw1": None}
     live.sweep.expect(Expected(name, f"step/{name}", name, _FLOW, "flow") for name in names)
-    report: Any = SimpleNamespace(when="call", passed=True, user_properties=[], worker_id="gw0")
+    report: Any = SimpleNamespace(when="call", passed=True, skipped=False, user_properties=[])
+    report.worker_id, report.duration = "gw0", _PACE
     ending = (names * _ENDING)[-_ENDING:]
     for name in names[: -len(ending)]:  # most have ended before
         live.sweep.end(name, worker="gw0", fresh=False)
@@ -149,6 +153,49 @@ def _browser(page: Path, rounds: int) -> list[Result]:
     ]
 
 
+def _pytest_html(directory: Path, rounds: int) -> list[Result]:
+    """How much longer a session of 1,000 takes with pytest-html's report: instances, and plain tests."""
+    directory.mkdir()
+    scenarios = {"flow": "flows/job.py", "scenarios": {"x": list(range(1000))}}
+    _project(directory, _PRINTS, {"job": scenarios})
+    (directory / "test_plain.py").write_text(_PLAIN)
+    commands = {
+        "instances": [*competitors.PYTEST, *competitors.others("ductaflow"), "instances"],
+        "tests": [*competitors.PYTEST, *competitors.others(), "test_plain.py"],
+    }
+    report = ["--html=report.html", "--self-contained-html"]
+    measured: dict[str, Callable[[], float]] = {}
+    for name, command in commands.items():
+        measured[name] = functools.partial(_run, command, directory)
+        measured[f"{name}, reported"] = functools.partial(_run, [*command, *report], directory)
+    took = _medians(measured, rounds)
+    factors = {name: took[f"{name}, reported"] / took[name] for name in commands}
+    ratio = factors["instances"] / factors["tests"]
+    absolute = took["instances, reported"] - took["instances"]
+    return [
+        Result("pytest-html: 1,000 instances, up to date, with its report", f"{factors['instances']:.2f} ×"),
+        Result("the same in seconds", f"+{absolute:.2f} s"),
+        Result("pytest-html: 1,000 plain tests without the plugin", f"{factors['tests']:.2f} ×"),
+        Result("instances against plain tests", f"{ratio:.2f} ×", "≤ 1.3 ×", ratio <= 1.3),
+    ]
+
+
+_PRINTS: Final = """
+# %% tags=["parameters"]
+config = {}
+
+# %%
+for number in range(20):
+    print("a line of output", number, config["x"])
+"""
+_PLAIN: Final = """
+import pytest
+
+@pytest.mark.parametrize("x", range(1000))
+def test_prints(x):
+    for number in range(20):
+        print("a line of output", number, x)
+"""
 _PAINT: Final = """
 const paint = performance.getEntriesByName("first-contentful-paint")[0];
 return paint ? paint.startTime : performance.timing.loadEventEnd - performance.timing.navigationStart;
@@ -170,12 +217,12 @@ def _sweep(runs: Path, instances: int, flows: int) -> None:
     for number in range(instances):
         directory = runs / "step" / f"s{number:05}"
         nested = [f"runs/f{flow}" for flow in range(flows)]
-        _run(directory, number, chance, nested)
+        _made_up(directory, number, chance, nested)
         for name in nested:
-            _run(directory / name, number, chance)
+            _made_up(directory / name, number, chance)
 
 
-def _run(directory: Path, number: int, chance: random.Random, nested: Sequence[str] = ()) -> None:
+def _made_up(directory: Path, number: int, chance: random.Random, nested: Sequence[str] = ()) -> None:
     directory.mkdir(parents=True)
     status = chance.choices(["success", "warning", "error"], [80, 12, 8])[0]
     scenario = {
