@@ -112,7 +112,8 @@ def main(arguments: Sequence[str]) -> int:
         ]
     finally:
         shutil.rmtree(directory)
-    text = _markdown(results, options.jobs, options.rounds)
+    how = f"`python -m benchmarks.freshness`: {options.jobs:,} jobs, medians of {options.rounds} rounds"
+    text = as_table("Freshness and order", how, results)
     print(text)
     if options.write:
         _RESULTS.write_text(text, encoding="utf-8")
@@ -288,12 +289,12 @@ def _medians(measured: dict[str, Callable[[], float]], rounds: int) -> dict[str,
     return {name: statistics.median(values[1:]) for name, values in samples.items()}
 
 
-def _markdown(results: Sequence[Result], jobs: int, rounds: int) -> str:
+def as_table(title: str, how: str, results: Sequence[Result]) -> str:
+    """Results in Markdown."""
     lines = [
-        "# Freshness and order: results",
+        f"# {title}: results",
         "",
-        f"`python -m benchmarks.freshness`: {jobs:,} jobs, medians of {rounds} interleaved rounds, "
-        f"Python {platform.python_version()}, {platform.system()}.",
+        f"{how}, Python {platform.python_version()}, {platform.system()}.",
         "",
         "| what | value | target | reached |",
         "| --- | --- | --- | --- |",

@@ -10,7 +10,7 @@
 config = {}
 
 # %% CLI Mode - same file works as notebook AND script
-from pytest_ductaflow import is_notebook_execution, load_cli_config, unpack_config
+from pytest_ductaflow import is_notebook_execution, load_cli_config, record_measure, unpack_config
 
 if not is_notebook_execution():
     config = load_cli_config("config/flows/fit_delay_model.json", "Departure delay from hour and weather")
@@ -35,6 +35,8 @@ mean_delay = departed["dep_delay"].mean()
 share_delayed = (departed["dep_delay"] > threshold).mean()
 
 print(f"{len(departed):,} of {len(scheduled):,} flights departed")
+record_measure("mean_delay", mean_delay, unit="min")
+record_measure("share_delayed", share_delayed)
 print(f"Mean delay {mean_delay:.1f} minutes, {share_delayed:.1%} more than {threshold} minutes late")
 
 # %% [markdown]
@@ -76,6 +78,7 @@ for day in known["day"].unique():
     mean_only[held_out] = y[~held_out].mean()
 
 r2_held_out = 1 - np.sum((y - predicted) ** 2) / np.sum((y - mean_only) ** 2)
+record_measure("r2_held_out", r2_held_out)
 print(f"R² on held-out days: {r2_held_out:.3f}")
 if r2_held_out <= 0:
     print("Warning: on days it has not seen, the model is no better than the mean delay")

@@ -9,7 +9,7 @@
 config = {}
 
 # %% CLI Mode - same file works as notebook AND script
-from pytest_ductaflow import is_notebook_execution, load_cli_config, unpack_config
+from pytest_ductaflow import is_notebook_execution, load_cli_config, record_measure, unpack_config
 
 if not is_notebook_execution():
     config = load_cli_config(
@@ -97,6 +97,7 @@ if share > max_cancelled_share:
 
 # %%
 joined.drop(columns="time_hour").to_csv("flights.csv", index=False)
+record_measure("rows", len(joined))
 
 delay = joined["dep_delay"]
 print(f"Departure delay: median {delay.median():.0f} minutes, mean {delay.mean():.1f} minutes")

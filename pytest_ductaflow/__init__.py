@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     )
     from pytest_ductaflow.execution import run_notebook, run_step_flow
     from pytest_ductaflow.instance import write_instances
+    from pytest_ductaflow.measures import record_measure
     from pytest_ductaflow.notebook_html import convert_notebook_to_html
     from pytest_ductaflow.record import analyze_execution_logs, load_runs
     from pytest_ductaflow.report import generate_status_report
@@ -57,6 +58,7 @@ _MODULES = {
     ),
     "execution": ("run_notebook", "run_step_flow"),
     "instance": ("write_instances",),
+    "measures": ("record_measure",),
     "notebook_html": ("convert_notebook_to_html",),
     "record": ("analyze_execution_logs", "load_runs"),
     "report": ("generate_status_report",),
@@ -81,6 +83,7 @@ __all__ = [
     "is_notebook_execution",
     "load_cli_config",
     "load_runs",
+    "record_measure",
     "run_notebook",
     "run_step_flow",
     "unpack_config",

@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import threading
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -18,6 +19,20 @@ from typing import Any, Final
 
 #: Environment variable with the path of the context file.
 VARIABLE: Final = "DUCTAFLOW_CONTEXT"
+
+#: Of each thread: ``us`` is whether what it does now is our work.
+within: Final = threading.local()
+
+
+@contextlib.contextmanager
+def unseen() -> Iterator[None]:
+    """What this thread does in here is our work, not the flow's: it is not traced."""
+    before = getattr(within, "us", False)
+    within.us = True
+    try:
+        yield
+    finally:
+        within.us = before
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
+
+#: The type of a record's error if the run finished, but its measures are not as expected.
+EXPECTATION_ERROR: Final = "ExpectationError"
 
 
 class DuctaflowError(Exception):

@@ -22,10 +22,21 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
-from pytest_ductaflow import context, digests, engines, freshness, record, strict_json
+from pytest_ductaflow import (
+    context,
+    digests,
+    engines,
+    expectations,
+    figures,
+    freshness,
+    measures,
+    record,
+    strict_json,
+)
 from pytest_ductaflow.capture import OutputReader
 from pytest_ductaflow.engines import tracing
 from pytest_ductaflow.errors import ConfigError, FlowError, RecordError, RunBusy, RunFailed, describe_error
+from pytest_ductaflow.expectations import Expectation
 from pytest_ductaflow.flow import read as read_flow
 from pytest_ductaflow.notebook_html import convert_notebook_to_html
 from pytest_ductaflow.record import Record, RunDirectory
@@ -59,6 +70,7 @@ class Request:
     :param python_path: directories to import from, besides the project root and the flow's own.
     :param reuse: whether nested runs that are up to date may be taken instead of executed.
     :param earlier: what earlier flows of the same build wrote: name to digest.
+    :param expected: what is expected of the measures.
     """
 
     kind: str
@@ -77,6 +89,7 @@ class Request:
     export_html: bool = False
     reuse: bool = False
     earlier: Mapping[str, str] = field(default_factory=dict)
+    expected: tuple[Expectation, ...] = ()
 
     @property
     def import_path(self) -> tuple[str, ...]:
@@ -111,9 +124,13 @@ def execute(
         except BaseException as error:
             interrupted = isinstance(error, KeyboardInterrupt)
             message = str(error) or "stopped by the user"
-            run.end({"type": type(error).__name__, "message": message}, reader, interrupted=interrupted)
+            told = {"type": type(error).__name__, "message": message}
+            run.end(told, reader, run.events, interrupted=interrupted)
             raise
         run.record.cells = _cells(outcome)
+        run.record.timings = [
+            {"line": run.flow.line_of_executed(cell), "seconds": seconds} for cell, seconds in outcome.seconds
+        ]
         remarks = [outcome.remark] if outcome.remark else []
         run.end(_error(run, outcome, stopped), reader, outcome.events, remarks, trace=outcome.trace)
     return run.record
@@ -227,7 +244,7 @@ def up_to_date(request: Request) -> tuple[Record | None, list[str]]:
 
 
 def accept(request: Request) -> Record:
-    """Declare the last run up to date as it is.
+    """Declare the last run up to date as it is. What is expected of its measures is not declared met.
 
     :raises RecordError: if there is none that finished, or something about it cannot be accepted.
     """
@@ -240,7 +257,8 @@ def accept(request: Request) -> Record:
         before = len(found.accepted)
         if left := freshness.accept(request, found):
             raise RecordError(f"cannot be accepted: {'; '.join(left)}")
-        if len(found.accepted) > before:
+        judged = expectations.judge(found, request.expected, request.project_root)
+        if judged or len(found.accepted) > before:
             record.write_record(request.directory, found)
     return found
 
@@ -257,7 +275,7 @@ def _reuse(request: Request) -> Path | None:
         run = Run(request)
         with record.lock(run.directory.path):
             found, _ = up_to_date(replace(request, directory=run.directory.path))
-            if found is None:
+            if found is None or found.light.is_red:  # by what is expected of an instance in that directory
                 return None
             run.take(found)
     except (RunBusy, RecordError, FlowError, ConfigError):  # executing it says what is wrong
@@ -313,6 +331,8 @@ class Run:
         self._inputs: freshness.Snapshot | None = None
         self._started = 0.0
         self.record: Record
+        #: What the run has reported, once it was stopped from outside.
+        self.events: Sequence[dict[str, Any]] = ()
 
     def begin(self, *, script: bool = False) -> None:
         """Remove what the last run left; write config, notebook and a record that says ``running``.
@@ -321,6 +341,7 @@ class Run:
         """
         names = self.directory
         self.remove_outputs()
+        figures.remove(names.notebook)
         for path in (
             names.record,
             names.html,
@@ -390,8 +411,10 @@ class Run:
             except Exception as problem:  # asked for beside the run: it must not turn a good run red
                 remarks = [*remarks, f"⚠️ HTML export failed: {problem}"]
         final.warnings += [{"line": None, "cell": None, "text": remark} for remark in remarks]
-        ended = [str(event["status"]) for event in events if event["event"] == "ended"]
-        final.status = (Status.INTERRUPTED if interrupted else _status(final, names.path, ended)).value
+        nested = list(record.child_records(final, names.path))
+        ended = [event for event in events if event["event"] == "ended"]
+        final.status = (Status.INTERRUPTED if interrupted else _status(final, nested, ended)).value
+        final.measures = measures.with_nested(measures.recorded(events), _measured(final, nested, ended))
         written = {name for name, info in record.files_in(names).items() if self._before.get(name) != info}
         known = digests.of_project(self.request.project_root)
         final.outputs = {name: state for name in sorted(written) if (state := known.of(names.path / name))}
@@ -400,15 +423,23 @@ class Run:
         summary = next((event for event in events if event["event"] == "traced"), None)
         if trace is not None and summary is not None and not summary["lost"] and not final.light.is_red:
             assert self._inputs is not None
-            nested = [event["made_of"] for event in events if event["event"] == "ended"]
-            evidence = freshness.Evidence(self._inputs, self.flow, trace, summary, nested)
+            made_of = [event["made_of"] for event in ended]
+            evidence = freshness.Evidence(self._inputs, self.flow, trace, summary, made_of)
             freshness.fingerprint(self.request, final, evidence)
+        expectations.judge(final, self.request.expected, self.request.project_root)
         record.write_record(names.path, final)
         self._tell_ended(final)
 
     def _tell_ended(self, final: Record) -> None:
         made_of = freshness.as_nested(final, self.directory.path, self.request.project_root)
-        self._tell("ended", status=final.status, made_of=made_of)
+        self._tell(
+            "ended",
+            status=final.status,
+            made_of=made_of,
+            flow=final.flow,
+            instance=final.instance,
+            measures=final.measures,
+        )
 
     def refuse(self, error: dict[str, Any]) -> None:
         """Write a red record and nothing else: what earlier runs wrote may be the last good results.
@@ -505,6 +536,7 @@ def _watch(
         engine.stop()
         engine.done.wait(_STOP_TIMEOUT)
         current.cells = _cells(engine.outcome)
+        run.events = engine.outcome.events
         raise
     finally:
         _drain(reader, echo)
@@ -549,14 +581,36 @@ def _top_error(error: dict[str, Any]) -> dict[str, Any]:
     return cause
 
 
-def _status(current: Record, directory: Path, ended: Sequence[str]) -> Status:
-    """:param ended: the status of every nested run; a retry leaves only the record of the last one."""
+def _status(
+    current: Record, nested: Sequence[tuple[Path, Record]], ended: Sequence[Mapping[str, Any]]
+) -> Status:
+    """:param nested: the nested runs' records; a retry leaves only the record of the last one.
+    :param ended: what every nested run said at its end."""
     if current.error is not None:
         return Status.ERROR
-    lights = [child.light for _, child in record.child_records(current, directory)]
-    if current.warnings or any(status != Status.SUCCESS for status in [*lights, *ended]):
+    lights = [*(child.light for _, child in nested), *(Status(event["status"]) for event in ended)]
+    if current.warnings or any(status != Status.SUCCESS for status in lights):
         return Status.WARNING
     return Status.SUCCESS
+
+
+def _measured(
+    current: Record, nested: Sequence[tuple[Path, Record]], ended: Sequence[Mapping[str, Any]]
+) -> list[tuple[tuple[str, ...], measures.Measures]]:
+    """What nested runs can be called by, and their measures: as they said at their end, scripts in records.
+
+    Of a retry the last one counts; several flows may have run in one directory.
+    """
+    found = {(event["directory"], event["flow"]): (event["instance"], event["measures"]) for event in ended}
+    told = {directory for directory, _ in found}
+    for path, child in nested:
+        if str(path) not in told:
+            found[str(path), child.flow] = (child.instance, child.measures)
+    directories = {str(path): name for (path, _), name in zip(nested, current.runs, strict=True)}
+    return [
+        ((name, (place := directories.get(directory, directory)), f"{place}/{Path(flow).stem}"), measured)
+        for (directory, flow), (name, measured) in found.items()
+    ]
 
 
 def _find_flow(name: Path, notebooks_dir: str | os.PathLike[str] | None, root: Path) -> Path:

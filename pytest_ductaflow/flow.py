@@ -83,6 +83,17 @@ def runs(cell: NotebookNode) -> bool:
     return "skip-execution" not in cell.metadata.get("tags", [])
 
 
+@functools.lru_cache(maxsize=1000)
+def line_of_cell(flow: Path, cell: int | None) -> int | None:
+    """The line at which a cell of the executed notebook starts, if the flow can still be read."""
+    if cell is None:
+        return None
+    try:
+        return read(flow).line_of_executed(cell)
+    except FlowError:
+        return None
+
+
 def executed_cells(notebook: Path) -> tuple[meaning.Cell, ...] | None:
     """The cells of a flow as they were when it was executed, ``None`` if the notebook is gone or damaged."""
     import nbformat

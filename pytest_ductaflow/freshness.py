@@ -560,14 +560,17 @@ def version_of(distribution: str) -> str | None:
 
 
 def read_finished(directory: Path) -> tuple[Record | None, str]:
-    """The record of a run that finished and is not red, or the reason why there is none."""
+    """The record of a run that finished and is not red, or the reason why there is none.
+
+    What was expected of its measures does not count here.
+    """
     if not (directory / record.RECORD_NAME).exists():
         return None, "never run" if not directory.exists() else "there is no record of a run"
     try:
         found = record.read_record(directory)
     except RecordError as error:
         return None, f"record: {error}"
-    if found.light in (Status.SUCCESS, Status.WARNING):
+    if found.own_light in (Status.SUCCESS, Status.WARNING):
         return found, ""
     return None, {
         Status.ERROR: "the last run failed",

@@ -17,15 +17,17 @@ import itertools
 import os
 import re
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, Final, Literal
 
+from pytest_ductaflow import expectations, strict_json
 from pytest_ductaflow import flow as flow_file
-from pytest_ductaflow import strict_json
 from pytest_ductaflow.errors import ConfigError, FlowError, InstanceError
+from pytest_ductaflow.expectations import Expectation
 from pytest_ductaflow.names import check_name, check_pattern, default_name, label_text
 from pytest_ductaflow.strict_json import KeyPath
+from pytest_ductaflow.strict_json import kind_of as _kind
 from pytest_ductaflow.tables import read_table, records
 
 if TYPE_CHECKING:
@@ -48,6 +50,7 @@ _KEYS: Final = {
     "marks": "a list of marks",
     "timeout": "a number of seconds above 0",
     "inputs": "a list of glob patterns",
+    "expect": "an object of measures",
 }
 _MARK_ARGUMENTS: Final[dict[str, dict[str, type]]] = {
     "skip": {"reason": str},
@@ -88,6 +91,7 @@ class Instance:
     :param timeout: seconds for the whole instance, ``None`` for no limit of its own.
     :param inputs: glob patterns relative to the project root.
     :param place: where in the file the instance stands, for :func:`lines_of`.
+    :param expected: what is expected of the run's measures.
     """
 
     name: str
@@ -101,11 +105,23 @@ class Instance:
     inputs: tuple[str, ...]
     references: tuple[str, ...]
     place: KeyPath
+    expected: tuple[Expectation, ...] = ()
 
     @property
     def run_directory(self) -> str:
         """``runs/<step>/<name>``, relative to the project root."""
         return f"{RUNS}/{self.step}/{self.name}"
+
+    @property
+    def baselines(self) -> tuple[str, ...]:
+        """Run directories of others with whose measures this run's are compared, below ``runs/``."""
+        found = (expectation.baseline for expectation in self.expected)
+        return tuple(path for path in found if path and _instance_of(path) != self.run_directory)
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """Paths below ``runs/`` that others have to make before: references and baselines."""
+        return tuple(dict.fromkeys([*self.references, *self.baselines]))
 
 
 @dataclass(frozen=True)
@@ -142,7 +158,7 @@ def load_instances(file: Path, root: Path) -> list[Instance]:
     except OSError as error:
         raise InstanceError(shown, 1, "", f"cannot be read: {error.strerror or error}") from None
     try:
-        return _expand(data, file, root)
+        return _expand(data, text, file, root)
     except _Problem as problem:
         line = strict_json.locate(text, problem.path)
         message = strict_json.encodable(problem.message)
@@ -232,7 +248,7 @@ def write_instances(
 # --- the file as a whole -------------------------------------------------------------------------
 
 
-def _expand(data: Any, file: Path, root: Path) -> list[Instance]:
+def _expand(data: Any, text: str, file: Path, root: Path) -> list[Instance]:
     if not isinstance(data, dict):
         raise _Problem((), f"an instance file holds one JSON object, not {_kind(data)}")
     _check_encodable(data)
@@ -255,10 +271,12 @@ def _expand(data: Any, file: Path, root: Path) -> list[Instance]:
     namer = _namer(data, file.stem)
     has_templates = _any_braces(base) or any(_any_braces(variant.values) for variant in variants)
     instances: list[Instance] = []
+    fillers: list[_Filler] = []  # of each instance
     names: dict[str, str] = {}
     for variant in variants:
         config = strict_json.merge(base, variant.values)
-        name = namer(variant, config)
+        fillers.append(_Filler({**config, **_labels_of(variant)}, label_text))
+        name = namer(variant, fillers[-1])
         if (other := names.setdefault(name.casefold(), name)) != name or len(names) == len(instances):
             same = "stands twice" if other == name else f"differs from {other!r} by case only"
             place = list(variant.places.values())[-1] if variant.places else ("name",)
@@ -294,7 +312,48 @@ def _expand(data: Any, file: Path, root: Path) -> list[Instance]:
                 f"refers to its own run directory {RUNS}/{step}/{name}: a dependency cycle. "
                 "A flow already runs there; use a path relative to it",
             )
+    if "expect" in data:
+        lines = strict_json.lines(text)
+        places = {name: (relative_name(file, root), lines[("expect", name)]) for name in data["expect"]}
+        return _with_expectations(instances, fillers, data["expect"], places)
     return instances
+
+
+def _with_expectations(
+    instances: list[Instance],
+    fillers: list[_Filler],
+    expect: dict[str, dict[str, Any]],
+    places: dict[str, tuple[str, int]],
+) -> list[Instance]:
+    if mistake := expectations.mistake(expect):
+        raise _Problem(("expect", *mistake[0]), mistake[1])
+    directories = {instance.name: instance.run_directory for instance in instances}
+    made = []
+    for instance, fill in zip(instances, fillers, strict=True):
+        expected = []
+        for measure, bounds in expect.items():
+            baseline = None
+            if "baseline" in bounds:
+                path = ("expect", measure, "baseline")
+                baseline = _baseline(fill(bounds["baseline"], path), path, directories)
+            own = baseline == instance.run_directory  # it is not compared with itself
+            expected.append(Expectation(measure, bounds, None if own else baseline, *places[measure]))
+        made.append(replace(instance, expected=tuple(expected)))
+    return made
+
+
+def _baseline(text: str, path: KeyPath, directories: Mapping[str, str]) -> str:
+    """The run directory of a baseline, relative to the project root."""
+    reference = _reference(text, path)
+    if reference is None:
+        if text not in directories:
+            raise _Problem(path, f"no instance of this file is called {text!r}{_near(text, directories)}")
+        return directories[text]
+    if reference.count("/") < 2:
+        raise _Problem(path, f"{text!r} is no run directory: those are {RUNS}/<step>/<instance>")
+    if re.search(r"[*?[]", reference):
+        raise _Problem(path, f"{text!r} has a wildcard: a baseline is one run")
+    return reference
 
 
 def _check_own_keys(config: dict[str, Any]) -> None:
@@ -357,7 +416,7 @@ def _check_encodable(value: Any, path: KeyPath = ()) -> None:
 def _has_type(key: str, value: Any) -> bool:
     if key == "config":
         return isinstance(value, (dict, str))
-    if key == "overrides":
+    if key in ("overrides", "expect"):
         return isinstance(value, dict)
     if key == "scenarios":
         return isinstance(value, (dict, list, str))
@@ -368,11 +427,6 @@ def _has_type(key: str, value: Any) -> bool:
     if key == "timeout":
         return isinstance(value, (int, float)) and value is not True and 0 < value <= _LONGEST
     return isinstance(value, str)
-
-
-def _kind(value: Any) -> str:
-    names = {dict: "an object", list: "a list", str: "a string", bool: "true or false", type(None): "null"}
-    return names.get(type(value), f"the number {value}")
 
 
 def _contained(text: str, root: Path, path: KeyPath, given: str | None = None) -> Path:
@@ -561,16 +615,18 @@ def _table(text: str, root: Path) -> list[dict[str, Any]]:
 # --- names, templates, references ----------------------------------------------------------------
 
 
-def _namer(data: dict[str, Any], stem: str) -> Callable[[_Variant, dict[str, Any]], str]:
+def _labels_of(variant: _Variant) -> dict[str, str]:
+    labels = {key: label_text(label) for key, label in variant.labels.items()}
+    return labels if variant.label is None else {**labels, "label": label_text(variant.label)}
+
+
+def _namer(data: dict[str, Any], stem: str) -> Callable[[_Variant, _Filler], str]:
     template = data.get("name")
     default = default_name(stem)
 
-    def name_of(variant: _Variant, config: dict[str, Any]) -> str:
+    def name_of(variant: _Variant, fill: _Filler) -> str:
         if template is not None:
-            labels = {key: label_text(label) for key, label in variant.labels.items()}
-            if variant.label is not None:
-                labels["label"] = label_text(variant.label)
-            name = _Filler({**config, **labels}, label_text)(template, ("name",))
+            name = fill(template, ("name",))
         elif variant.place == ():
             name = default
         else:
@@ -662,14 +718,8 @@ def _resolve_references(config: dict[str, Any], root: Path) -> tuple[dict[str, A
 
     def resolve(value: Any, path: KeyPath) -> Any:
         if isinstance(value, str):
-            if not value.startswith((f"{RUNS}/", f"./{RUNS}/")):
-                return value
-            reference = os.path.normpath(value).replace(os.sep, "/")
-            if "\0" in value or not reference.startswith(f"{RUNS}/"):
-                raise _Problem(path, f"{value!r} leaves {RUNS}/")
-            if _SURROGATE.search(value):
-                raise _Problem(path, f"{value!r} has half of a surrogate pair, which is no character")
-            if reference.count("/") < 2:  # not yet inside a run directory
+            reference = _reference(value, path)
+            if reference is None or reference.count("/") < 2:  # not yet inside a run directory
                 return value
             found.append(reference)
             return f"{root}{os.sep}{reference}"
@@ -681,3 +731,15 @@ def _resolve_references(config: dict[str, Any], root: Path) -> tuple[dict[str, A
 
     resolved = {key: resolve(value, ("config", key)) for key, value in config.items()}
     return resolved, tuple(dict.fromkeys(found))
+
+
+def _reference(text: str, path: KeyPath) -> str | None:
+    """The text normalised, if it is a path below ``runs/``."""
+    if not text.startswith((f"{RUNS}/", f"./{RUNS}/")):
+        return None
+    reference = os.path.normpath(text).replace(os.sep, "/")
+    if "\0" in text or not reference.startswith(f"{RUNS}/"):
+        raise _Problem(path, f"{text!r} leaves {RUNS}/")
+    if _SURROGATE.search(text):
+        raise _Problem(path, f"{text!r} has half of a surrogate pair, which is no character")
+    return reference

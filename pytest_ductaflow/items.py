@@ -16,7 +16,6 @@ from pytest_ductaflow import execution
 from pytest_ductaflow.capture import last_lines
 from pytest_ductaflow.errors import (
     ConfigError,
-    FlowError,
     FlowWarning,
     InstanceError,
     RecordError,
@@ -25,7 +24,7 @@ from pytest_ductaflow.errors import (
     describe_error,
 )
 from pytest_ductaflow.execution import Request
-from pytest_ductaflow.flow import read as read_flow
+from pytest_ductaflow.flow import line_of_cell
 from pytest_ductaflow.instance import Instance, Mark, lines_of, load_instances
 from pytest_ductaflow.record import Record, RunDirectory, child_records, lock, read_record
 from pytest_ductaflow.report import failure
@@ -100,7 +99,7 @@ class InstanceItem(pytest.Item):
             self.add_marker(_scenario_mark(instance.scenario))
         self.extra_keyword_matches.update(str(value) for value in instance.scenario.values())
 
-    @property
+    @functools.cached_property
     def run_directory(self) -> Path:
         """Absolute path of the run directory."""
         return self.ductaflow.root / self.instance.run_directory
@@ -125,10 +124,13 @@ class InstanceItem(pytest.Item):
             pytest.fail(reason, pytrace=False)
 
     def _refused(self) -> str | None:
-        """Have what is needed executed; if some of it is red, record that this is not run, and say why."""
+        """Have what is needed executed; if some of it is red, record that this is not run, and say why.
+
+        A red baseline keeps nobody from running: only the measures are compared with it, afterwards.
+        """
         for needed in self.ductaflow.needed(self):
             record = needed.ensure()
-            if record is not None and record.light.is_red:
+            if record is not None and record.light.is_red and self.ductaflow.reads(self, needed):
                 return self._refuse(f"needs {needed.nodeid}, which failed")
         red = self.ductaflow.red_before(self)
         return self._refuse(f"needs {red}, whose last run failed") if red else None
@@ -220,7 +222,7 @@ class InstanceItem(pytest.Item):
     def _execute(self, *, again: bool) -> Record:
         """Execute the instance. Another process of this session may be about to, or have just done so."""
         echo = _show if self.config.getoption("capture", "fd") == "no" else None
-        done = None if again else functools.partial(self.ductaflow.known, self)
+        done = None if again else functools.partial(self.ductaflow.known, self, locked=True)
         while True:
             try:
                 record = execution.execute(self.request(), echo=echo, wanted=self.ductaflow.wanted, done=done)
@@ -295,25 +297,15 @@ class InstanceItem(pytest.Item):
 
 
 def _warnings_of(record: Record, directory: Path, root: Path) -> Iterator[tuple[str, str]]:
-    """A run's warning lines and those of its nested runs, each with the place of its cell."""
+    """A run's warning lines and those of its nested runs, each with the place of its cell or expectation."""
     for warning in record.warnings:
-        line = _cell_line(root / record.flow, warning.get("cell"))
-        yield str(warning["text"]), f"{record.flow}:{line}" if line else record.flow
+        line = line_of_cell(root / record.flow, warning.get("cell"))
+        place = warning.get("place") or (f"{record.flow}:{line}" if line else record.flow)
+        yield str(warning["text"]), str(place)
     for path, child in child_records(record, directory):
         yield from _warnings_of(child, path, root)
         if child.light.is_red and record.error is None:
             yield f"{describe_error(child.error or {})}", f"caught by {record.flow}"
-
-
-@functools.lru_cache(maxsize=1000)
-def _cell_line(flow: Path, cell: int | None) -> int | None:
-    """The line at which a cell of the executed notebook starts, if the flow can still be read."""
-    if cell is None:
-        return None
-    try:
-        return read_flow(flow).line_of_executed(cell)
-    except FlowError:
-        return None
 
 
 def _show(text: str) -> None:

@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 import pytest
 
+from pytest_ductaflow.live import Live
 from pytest_ductaflow.names import check_pattern
-from pytest_ductaflow.reporting import Reporting
+from pytest_ductaflow.progress import ProgressLine
+from pytest_ductaflow.reporting import Reporting, executes_nothing
 
 if TYPE_CHECKING:
     from pytest_ductaflow.items import InstanceFile
@@ -56,6 +58,25 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--ductaflow-with-needed",
         action="store_true",
         help="also select the instances that the selected ones need",
+    )
+    group.addoption(
+        "--ductaflow-report",
+        choices=("page", "none"),
+        default="page",
+        help="page: write runs/conductor_status_report.html while instances run (the default); none: do not",
+    )
+    group.addoption(
+        "--ductaflow-compare",
+        default=None,
+        metavar="RUNS_DIR",
+        help="compare this session with an older copy of runs/: lights, measures, durations",
+    )
+    group.addoption(
+        "--ductaflow-tracebacks",
+        choices=("clusters", "all"),
+        default="clusters",
+        help="clusters: instances that failed for the same cause are shown together (the default); "
+        "all: a traceback for each",
     )
     group.addoption(
         "--no-execute",
@@ -113,6 +134,9 @@ def pytest_configure(config: pytest.Config) -> None:
             raise pytest.UsageError(f"ductaflow_instances: {pattern!r} is no pattern relative to the root")
         if reason := check_pattern(pattern):
             raise pytest.UsageError(f"ductaflow_instances: {pattern!r} {reason}")
+    compared = config.getoption("--ductaflow-compare")
+    if compared is not None and next(Path(compared).glob("*/*/run.json"), None) is None:
+        raise pytest.UsageError(f"--ductaflow-compare: {compared!r} is no directory of runs: no */*/run.json")
     for module in config.getini("ductaflow_preload"):
         if not all(part.isidentifier() for part in module.split(".")):
             raise pytest.UsageError(f"ductaflow_preload: {module!r} is no module's name")
@@ -124,6 +148,11 @@ def pytest_configure(config: pytest.Config) -> None:
     if worker_input is None:
         config.stash[_IDENTIFIER] = uuid.uuid4().hex
         config.pluginmanager.register(Reporting(config), "ductaflow-reporting")
+        if not executes_nothing(config):
+            progress = ProgressLine(config)
+            config.pluginmanager.register(progress, "ductaflow-progress")
+            live = Live(config, config.stash[_IDENTIFIER], progress.start)
+            config.pluginmanager.register(live, "ductaflow-live")
         distribution = config.getoption("dist", "no")
         if distribution != "no" and config.stash.get(_CHOSE_DIST, False) and _instance_files(config):
             text = (

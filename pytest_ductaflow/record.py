@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any, Final
 from pytest_ductaflow import strict_json
 from pytest_ductaflow.digests import digest
 from pytest_ductaflow.errors import ConfigError, RecordError, RunBusy, describe_error
+from pytest_ductaflow.figures import FIGURES
 from pytest_ductaflow.status import Status, worst
 
 if TYPE_CHECKING:
@@ -72,7 +73,7 @@ class RunDirectory:
     def own_files(self) -> frozenset[str]:
         """Names of the files that are ours, so not outputs of the flow."""
         ours = (self.notebook, self.config, self.output, self.html, self.record)
-        return frozenset(path.name for path in ours) | {_LOCK_NAME, CLI_OUTPUT_NAME}
+        return frozenset(path.name for path in ours) | {_LOCK_NAME, CLI_OUTPUT_NAME, FIGURES}
 
 
 @dataclass
@@ -81,9 +82,12 @@ class Record:
 
     Times are ISO 8601 in UTC, durations seconds, ``flow`` and ``inputs`` relative to the project root,
     ``runs`` and ``outputs`` relative to the run directory. ``cells.current`` is the 0-based notebook
-    cell that runs or ran last; ``warnings`` hold 1-based lines of the output file. What ``inputs``,
-    ``outputs``, ``code`` and ``environment`` hold is described in ``freshness``; ``accepted`` is when
-    somebody declared the run up to date, and despite what.
+    cell that runs or ran last; ``timings`` say how many seconds each cell took and at which line of the
+    flow it starts (``None``: the injected config); ``warnings`` hold 1-based lines of the output file.
+    ``measures`` are name to ``{"value": …, "unit": …}``; ``expectations`` are what was judged of them,
+    ``{"measure": …, "light": …, "text": …}`` each, and ``own_status`` is then the run's own status, without
+    them. What ``inputs``, ``outputs``, ``code`` and ``environment`` hold is described in ``freshness``;
+    ``accepted`` is when somebody declared the run up to date, and despite what.
     """
 
     kind: str
@@ -99,10 +103,13 @@ class Record:
     ended: str | None = None
     duration: float | None = None
     cells: dict[str, Any] = field(default_factory=lambda: {"total": 0, "done": 0, "current": None})
+    timings: list[dict[str, Any]] = field(default_factory=list)
     warnings: list[dict[str, Any]] = field(default_factory=list)
     error: dict[str, Any] | None = None
     runs: list[str] = field(default_factory=list)
-    measures: dict[str, Any] = field(default_factory=dict)
+    measures: dict[str, dict[str, Any]] = field(default_factory=dict)
+    expectations: list[dict[str, str]] = field(default_factory=list)
+    own_status: str | None = None
     inputs: dict[str, str] = field(default_factory=dict)
     outputs: dict[str, str] = field(default_factory=dict)
     code: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -116,6 +123,11 @@ class Record:
     def light(self) -> Status:
         """The status as an enum."""
         return Status(self.status)
+
+    @property
+    def own_light(self) -> Status:
+        """The status of the run itself, whatever was expected of its measures."""
+        return Status(self.own_status or self.status)
 
 
 def now() -> str:
@@ -196,6 +208,7 @@ def read_record(directory: Path) -> Record:
         record = Record(**{f.name: data[f.name] for f in fields(Record) if f.name in data})
         status = record.light
         _check_types(record)
+        Status(record.own_status or status)
     except (TypeError, ValueError) as error:
         raise RecordError(f"{path}: damaged: {error}") from None
     if status is Status.RUNNING and not is_locked(directory):
@@ -226,7 +239,13 @@ def _check_types(record: Record) -> None:
             for value in getattr(record, name).values()
         )
         and all(isinstance(entry, dict) for entry in record.code.values())
+        and all(map(_is_measure, record.measures.values()))
+        and isinstance(record.expectations, list)
+        and all(map(_is_judgement, record.expectations))
+        and isinstance(record.own_status, (str, type(None)))
         and isinstance(record.accepted, list)
+        and isinstance(record.timings, list)
+        and all(isinstance(timing, dict) for timing in record.timings)
         and isinstance(record.warnings, list)
         and all(isinstance(warning, dict) and "text" in warning for warning in record.warnings)
         and isinstance(record.runs, list)
@@ -236,6 +255,19 @@ def _check_types(record: Record) -> None:
     )
     if not good:
         raise ValueError("a value has a wrong type")
+
+
+def _is_measure(value: Any) -> bool:
+    return (
+        isinstance(value, dict)
+        and type(value.get("value")) in (bool, int, float, str)
+        and isinstance(value.get("unit", 0), (str, type(None)))
+    )
+
+
+def _is_judgement(value: Any) -> bool:
+    keys = ("measure", "light", "text")
+    return isinstance(value, dict) and all(isinstance(value.get(key), str) for key in keys)
 
 
 @contextlib.contextmanager
@@ -284,9 +316,11 @@ def files_in(directory: RunDirectory) -> dict[str, tuple[int, int]]:
         if nested and any(entry.name in (RECORD_NAME, _LOCK_NAME) for entry in entries):
             continue
         for entry in entries:
+            if not nested and (entry.name in directory.own_files or _TEMPORARY.fullmatch(entry.name)):
+                continue
             if entry.is_dir(follow_symlinks=False):
                 pending.append(Path(entry.path))
-            elif nested or not (entry.name in directory.own_files or _TEMPORARY.fullmatch(entry.name)):
+            else:
                 info = entry.stat(follow_symlinks=False)
                 if stat.S_ISREG(info.st_mode):
                     name = Path(entry.path).relative_to(directory.path).as_posix()
@@ -358,11 +392,13 @@ def load_runs(runs_dir: str | os.PathLike[str] = "runs") -> pandas.DataFrame:
     Columns: ``directory``, ``parent`` (the build's directory, or None), ``kind``, ``flow``,
     ``instance``, ``node_id``, ``status``, ``light``, ``duration`` (s), ``warnings`` (count), ``error``
     (one line), ``started``, ``ended``, then one column for each config key (nested keys with dots; a
-    key with the name of a column above is prefixed ``config.``).
+    key with the name of a column above is prefixed ``config.``), then one for each measure with its
+    values: the measure's name, or ``measure.<name>`` if there is such a column already.
     """
     import pandas as pd
 
     rows: list[dict[str, Any]] = []
+    measured: list[dict[str, Any]] = []  # of each row
     root = Path(runs_dir)
     parents: list[Path] = []
     for path, record in runs_below(root):
@@ -385,10 +421,27 @@ def load_runs(runs_dir: str | os.PathLike[str] = "runs") -> pandas.DataFrame:
                     key = f"config.{key}"
                 row[key] = value
         rows.append(row)
+        measures = {} if isinstance(record, RecordError) else record.measures
+        measured.append({name: measure["value"] for name, measure in measures.items()})
+    _add_measures(rows, measured)
     frame = pd.DataFrame(rows, columns=None if rows else list(_COLUMNS))
     for name in ("parent", "node_id", "error"):  # a missing text is None, not NaN
         frame[name] = pd.Series([row[name] for row in rows], dtype=object)
     return frame
+
+
+def _add_measures(rows: list[dict[str, Any]], measured: list[dict[str, Any]]) -> None:
+    """Add the measures to the rows, each under one name in all of them."""
+    taken = {*_COLUMNS, *(key for row in rows for key in row)}
+    columns: dict[str, str] = {}
+    for name in dict.fromkeys(name for measures in measured for name in measures):
+        column = name
+        while column in taken:
+            column = f"measure.{column}"
+        taken.add(column)
+        columns[name] = column
+    for row, measures in zip(rows, measured, strict=True):
+        row |= {columns[name]: value for name, value in measures.items()}
 
 
 _COLUMNS: Final = (

@@ -11,12 +11,16 @@ import html
 import os
 from collections import Counter
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote
 
 import pytest
 
 from pytest_ductaflow.status import Status
+from pytest_ductaflow.terminal import Endings, FailuresByCause, PutBack
+
+if TYPE_CHECKING:
+    from pytest_ductaflow.live import Live
 
 _WORDS: Final = {
     Status.SUCCESS: ("passed", ".", ("PASSED (green)", {"green": True})),
@@ -61,6 +65,10 @@ class Reporting:
         self._expected: dict[str, None] = {}
         self._reported: set[str] = set()
         self._lost: list[str] = []
+        self._endings = Endings(config)
+        self._failures = FailuresByCause(config, self._endings)
+        for part in (self._endings, self._failures, PutBack(self._failures)):
+            config.pluginmanager.register(part)
 
     def pytest_report_header(self) -> str | None:
         """Which engine executes instances, and why."""
@@ -99,6 +107,7 @@ class Reporting:
             self._lights[report.nodeid] = light.light
         elif report.failed and (hasattr(report, "ductaflow") or self._is_instance(report.nodeid)):
             self._lights[report.nodeid] = Status.ERROR.light
+            self._endings.failed(report.nodeid)
 
     # --- what was collected must be reported ---
 
@@ -139,36 +148,47 @@ class Reporting:
         return {path for pattern in patterns for path in self._config.rootpath.glob(pattern)}
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
-        """How many are green, orange and red, and where the status page is."""
+        """How many are green, orange and red, what took long, what warned, and where the status page is."""
         self._summarising = True  # the short summary comes next, and tools look for "FAILED <id>" in it
         if not (self._any or self._lights):
             return
+        quiet = terminalreporter.verbosity < 0
+        if quiet:
+            terminalreporter.ensure_newline()
+        else:
+            terminalreporter.section("lights", sep="-")
+        self._show_lights(terminalreporter)
+        if self._lost:
+            terminalreporter.write_line(f"collected but not reported: {', '.join(self._lost)}", red=True)
+        if self._lights and not quiet:
+            self._show_endings(terminalreporter)
+        live: Live | None = self._config.pluginmanager.get_plugin("ductaflow-live")
+        if live is not None and live.outcome is not None:
+            terminalreporter.write_line(f"status page: {live.outcome}")
+
+    def _show_lights(self, terminalreporter: pytest.TerminalReporter) -> None:
         counts = Counter(self._lights.values())
-        terminalreporter.section("lights", sep="-")
         for light in _LIGHTS:
             markup = {"yellow" if light == "orange" else light: True}
             terminalreporter.write(f"{counts[light]} {light}", **markup)
             terminalreporter.write("  ")
+        if fresh := sum(outcome.fresh for outcome in self._endings.outcomes):
+            terminalreporter.write(f"({fresh} up to date)")
         terminalreporter.line("")
-        if self._lost:
-            terminalreporter.write_line(f"collected but not reported: {', '.join(self._lost)}", red=True)
-        try:
-            shown = os.path.relpath(self._write_page())
-        except Exception as error:  # a page beside the results: a full disk must not hide them
-            shown = f"not written: {type(error).__name__}: {error}"
-        terminalreporter.write_line(f"status page: {shown}")
 
-    def _write_page(self) -> Path:
-        from pytest_ductaflow.record import write_atomically  # only a session with runs gets here
-        from pytest_ductaflow.report import generate_status_report, is_current
+    def _show_endings(self, terminalreporter: pytest.TerminalReporter) -> None:
+        from pytest_ductaflow.report import summary  # only a session with instances gets here
 
-        runs = self._config.rootpath / "runs"
-        page = runs / "conductor_status_report.html"
-        runs.mkdir(exist_ok=True)  # all may have been skipped
-        if is_current(page):
-            return page
-        write_atomically(page, generate_status_report(model_root=runs).encode())
-        return page
+        ended = self._endings.summary
+        if line := summary.slowest_line(ended):
+            terminalreporter.write_line(line)
+        if self._failures.together:
+            text = "failures are shown by cause (--ductaflow-tracebacks=all: each)"
+            terminalreporter.write_line(f"{self._failures.together} {text}")
+        if ended.warnings:
+            terminalreporter.write_line("warnings:", yellow=True)
+        for line in summary.warning_lines(ended.warnings):
+            terminalreporter.write_line(f"  {line}")
 
     # --- pytest-html ---
 
@@ -188,7 +208,7 @@ class Reporting:
             return
         counts = Counter(self._lights.values())
         shown = " &nbsp; ".join(f"{_coloured(light)}: {counts[light]}" for light in _LIGHTS)
-        link = self._link(self._config.rootpath / "runs" / "conductor_status_report.html")
+        link = f"{self._way_to_runs}conductor_status_report.html"
         prefix.append(f'<p><b>Lights</b> &nbsp; {shown} &nbsp; <a href="{link}">status page</a></p>')
 
     @pytest.hookimpl(optionalhook=True)
@@ -201,7 +221,7 @@ class Reporting:
     @pytest.hookimpl(optionalhook=True)
     def pytest_html_results_table_row(self, report: Any, cells: list[str]) -> None:
         """An instance's light, flow and files. The test id, which pytest-html leaves raw, is escaped."""
-        if not cells:
+        if not cells or not _has_row(report):
             return
         mine = hasattr(report, "ductaflow") or self._is_instance(report.nodeid)
         if mine or self._has_instances():
@@ -218,13 +238,15 @@ class Reporting:
     @pytest.hookimpl(optionalhook=True)
     def pytest_html_results_table_html(self, report: Any, data: list[str]) -> None:
         """An instance's config and output."""
-        if light_of(report) is None:
+        if light_of(report) is None or not _has_row(report):
             return
         from pytest_ductaflow import strict_json
         from pytest_ductaflow.capture import excerpt
         from pytest_ductaflow.errors import ConfigError
 
-        files = self._files(dict(report.user_properties))
+        properties = dict(report.user_properties)
+        directory = Path(self._config.rootpath, str(properties["run_directory"]))
+        files = {kind: directory / name for kind, name in _files(str(properties["flow"])).items()}
         if report.passed:
             data.clear()  # "No log output captured." and the tail of what follows
         data.append(
@@ -236,24 +258,34 @@ class Reporting:
             config = str(error)
         data.append(html.escape(" config ".center(80, "-") + "\n" + config))
 
-    def _files(self, properties: dict[str, Any]) -> dict[str, Path]:
-        from pytest_ductaflow.record import RunDirectory
-
-        directory = self._config.rootpath / str(properties["run_directory"])
-        names = RunDirectory(directory, Path(str(properties["flow"])).stem)
-        return {"notebook": names.notebook, "config": names.config, "log": names.output}
-
     def _links(self, properties: dict[str, Any]) -> str:
-        files = self._files(properties)
-        return " ".join(f'<a href="{self._link(path)}">{name}</a>' for name, path in files.items())
+        directory = self._way_to_runs + quote(str(properties["run_directory"]).removeprefix("runs/"))
+        files = _files(str(properties["flow"]))
+        return " ".join(f'<a href="{directory}/{quote(name)}">{kind}</a>' for kind, name in files.items())
 
-    def _link(self, path: Path) -> str:
-        """The way from the HTML report to a file, safe in an attribute."""
+    @functools.cached_property
+    def _way_to_runs(self) -> str:
+        """The way from the HTML report to the directory of the runs, safe in an attribute."""
         target = self._config.getoption("htmlpath", None)
-        start = (
-            Path(os.path.abspath(os.path.expanduser(str(target)))).parent if target else self._config.rootpath
-        )
-        return quote(Path(os.path.relpath(path, start)).as_posix())
+        root = self._config.rootpath
+        start = Path(os.path.abspath(os.path.expanduser(str(target)))).parent if target else root
+        way = Path(os.path.relpath(root / "runs", start)).as_posix()
+        return "" if way == "." else f"{quote(way)}/"
+
+
+def _has_row(report: Any) -> bool:
+    """Whether pytest-html shows this report: it asks for the row of every phase, and drops most."""
+    return report.when == "call" or not report.passed
+
+
+@functools.lru_cache(maxsize=1000)
+def _files(flow: str) -> dict[str, str]:
+    """The names of an instance's files in its run directory."""
+    from pytest_ductaflow.record import RunDirectory
+
+    names = RunDirectory(Path(), Path(flow).stem)
+    found = {"notebook": names.notebook, "config": names.config, "log": names.output}
+    return {kind: path.name for kind, path in found.items()}
 
 
 def _coloured(light: str) -> str:

@@ -75,7 +75,7 @@ class Scheduling(LoadScheduling):  # type: ignore[misc] # xdist comes without ty
             if not self._check_nodes_have_same_collection():
                 return
             collection = next(iter(self.node2collection.values()))
-            directories = _run_directories(collection, self.config)
+            directories = run_directories(collection, self.config)
             if not directories:
                 self.__class__ = LoadScheduling
                 LoadScheduling.schedule(self)
@@ -181,10 +181,10 @@ class Scheduling(LoadScheduling):  # type: ignore[misc] # xdist comes without ty
         self._tests.extend(index for index in range(len(self.collection)) if index not in directories)
 
 
-def _run_directories(
+def run_directories(
     collection: Sequence[str], config: pytest.Config
 ) -> dict[int, tuple[str, tuple[str, ...]]]:
-    """The instances among the tests: index to run directory and references."""
+    """The instances among the tests: index to run directory and the paths that others make before."""
     position = {node_id: index for index, node_id in enumerate(collection)}
     files = dict.fromkeys(node_id.split("::")[0] for node_id in collection)
     found: dict[int, tuple[str, tuple[str, ...]]] = {}
@@ -199,7 +199,7 @@ def _run_directories(
         for instance in instances:
             index = position.get(f"{name}::{instance.name}")
             if index is not None:
-                found[index] = instance.run_directory, instance.references
+                found[index] = instance.run_directory, instance.needs
     return found
 
 

@@ -6,6 +6,7 @@ Registered as a plugin once the first instance file is found, in each process th
 from __future__ import annotations
 
 import functools
+import json
 import os
 from collections.abc import Callable, Generator, Iterable, Iterator
 from pathlib import Path
@@ -13,12 +14,12 @@ from typing import Any, Final, Protocol
 
 import pytest
 
-from pytest_ductaflow import digests, engines, execution, graph
+from pytest_ductaflow import digests, engines, execution, expectations, graph
 from pytest_ductaflow.engines import preload, warm
 from pytest_ductaflow.errors import InstanceError, RecordError
 from pytest_ductaflow.execution import Request
 from pytest_ductaflow.instance import RUNS, Instance, load_instances
-from pytest_ductaflow.record import RECORD_NAME, Record, read_record
+from pytest_ductaflow.record import RECORD_NAME, Record, read_record, write_record
 from pytest_ductaflow.status import Status
 
 #: The state, in ``config.stash``.
@@ -89,8 +90,13 @@ class Session:
         return not self._parallel or os.getppid() == self._parent
 
     def needed(self, item: Item) -> list[Item]:
-        """The selected instances whose outputs this one refers to."""
+        """The selected instances that come before this one: it refers to their outputs or measures."""
         return [self._items[key] for key in self._needs.get(item.instance.run_directory, ())]
+
+    def reads(self, item: Item, needed: Item) -> bool:
+        """Whether an instance refers to what another one writes, and not to its measures only."""
+        target = needed.instance.run_directory
+        return any(graph.leads_to(reference, target) for reference in item.instance.references)
 
     def red_before(self, item: Item) -> str | None:
         """The run directory of an instance that is needed, not run now, and whose last run is red.
@@ -106,10 +112,12 @@ class Session:
                 if own or key in self._records or not (path / RECORD_NAME).exists():
                     continue
                 try:
-                    red = read_record(path).light.is_red
+                    found = read_record(path)
                 except RecordError:
-                    red = True
-                if red:
+                    return key
+                if not found.own_light.is_red and key in self._everything:
+                    expectations.judge(found, self._everything[key][1].expected, self.root)
+                if found.light.is_red:
                     return key
         return None
 
@@ -130,13 +138,24 @@ class Session:
                 self._records[key] = found
         return self._records.get(key)
 
-    def known(self, item: Item) -> Record | None:
-        """The record that stands for the item: of this session, or of the last run if that is up to date."""
+    def known(self, item: Item, *, locked: bool = False) -> Record | None:
+        """The record that stands for the item: of this session, or of the last run if that is up to date.
+
+        The latter is judged by what is expected now.
+
+        :param locked: whether this process has the directory's lock: only then can a judgement that has
+            changed be written; without it there is no record then.
+        """
         found = self.peek(item)
         if found is None and not self.force:
             found, _ = execution.up_to_date(self.request(item.instance, item.nodeid))
-            if found is not None:
-                self.keep(item, found)
+            if found is None:
+                return None
+            if expectations.judge(found, item.instance.expected, self.root):
+                if not locked:
+                    return None
+                write_record(item.run_directory, found)
+            self.keep(item, found)
         return found
 
     def request(self, instance: Instance, node_id: str) -> Request:
@@ -162,6 +181,7 @@ class Session:
             scenario=instance.scenario,
             python_path=self.python_path,
             reuse=not self.force,
+            expected=instance.expected,
         )
 
     def stale_before(self, item: Item) -> Iterator[str]:
@@ -173,7 +193,7 @@ class Session:
 
     def _unselected(self, instance: Instance) -> dict[str, Instance]:
         """The instances that are needed, also by those that are needed, and not selected: by node id."""
-        if all(graph.target_of(reference) in self._items for reference in instance.references):
+        if all(graph.target_of(reference) in self._items for reference in instance.needs):
             return {}
         found: dict[str, Instance] = {}
         pending = [instance.run_directory]
@@ -202,7 +222,7 @@ class Session:
 
     @functools.cached_property
     def _all_needs(self) -> dict[str, list[str]]:
-        return graph.needs({key: instance.references for key, (_, instance) in self._everything.items()})
+        return graph.needs({key: instance.needs for key, (_, instance) in self._everything.items()})
 
     def had_turn(self, item: Item) -> bool:
         """Whether the item had its own turn before; from now on it had."""
@@ -254,13 +274,16 @@ class Session:
                 text = f"{item.nodeid} and {other.nodeid} share the run directory {instance.run_directory}"
                 hint = "give one of them another `name` or `step`"
                 problems.setdefault(_file_of(item), []).append(f"{_place(item)}: name: {text}: {hint}")
-        edges = graph.needs({key: mine[item].references for key, item in nodes.items()})
+        edges = graph.needs({key: mine[item].needs for key, item in nodes.items()})
         ordered, cycles = graph.order(list(nodes), edges)
         for cycle in cycles:
             walk = " → ".join(nodes[key].nodeid for key in cycle)
             for file in dict.fromkeys(_file_of(nodes[key]) for key in cycle):
-                first = next(nodes[key] for key in cycle if _file_of(nodes[key]) == file)
-                problems.setdefault(file, []).append(f"{_place(first)}: config: dependency cycle: {walk}")
+                index = next(i for i, key in enumerate(cycle) if _file_of(nodes[key]) == file)
+                first, needed = nodes[cycle[index]], cycle[index + 1]
+                read = any(graph.leads_to(reference, needed) for reference in mine[first].references)
+                text = f"{'config' if read else 'expect'}: dependency cycle: {walk}"
+                problems.setdefault(file, []).append(f"{_place(first)}: {text}")
         replacement = iter([nodes[key] for key in ordered])
         remaining = set(ordered)
         arranged = []
@@ -278,7 +301,7 @@ class Session:
     def pytest_collection_finish(self, session: pytest.Session) -> None:
         """What is left now is what runs."""
         self._items = {item.instance.run_directory: item for item in _instance_items(session.items)}
-        self._needs = graph.needs({key: item.instance.references for key, item in self._items.items()})
+        self._needs = graph.needs({key: item.instance.needs for key, item in self._items.items()})
         if self._warm is not None and self._items:
             self._warm.preload(self._modules(), self.root)
 
@@ -312,11 +335,12 @@ class Session:
     ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
         """A run that was executed before its turn reports the time that it really took.
 
-        An instance's reports are marked as such, for the process that shows them.
+        An instance's reports carry its scenario, for the process that shows them.
         """
         report = yield
         if isinstance(getattr(item, "instance", None), Instance):
-            report.__dict__["ductaflow"] = True  # xdist sends all that a report has
+            # xdist sends all that a report has; as text, because it knows fewer values than JSON.
+            report.__dict__["ductaflow"] = json.dumps(item.instance.scenario)  # type: ignore[attr-defined]
         earlier = getattr(item, "earlier", None)
         if call.when == "call" and earlier is not None:
             report.duration = earlier
@@ -333,33 +357,46 @@ class Session:
         return None
 
     def _explain(self) -> None:
-        """Say for each instance whether it would run, and why."""
+        """Say for each instance whether it would run, and why, or else whether it would fail as it is."""
         runs: dict[str, bool] = {}  # run directory to whether it surely does
         counts = {"would run": 0, "may run": 0, "up to date": 0}
         write = _line_writer(self._config)
         for key, item in self._items.items():
-            reasons = ["--ductaflow-force"] if self.force else self._reasons(item)
+            reasons, broken = (["--ductaflow-force"], []) if self.force else self._reasons(item)
+            before = [needed for needed in self._needs.get(key, ()) if needed in runs]
             follows = [
                 f"input: {reference} will be rewritten by {self._items[needed].nodeid}"
-                for needed in self._needs.get(key, ())
-                if needed in runs
+                for needed in before
                 for reference in item.instance.references
                 if graph.leads_to(reference, needed)
             ]
             word = "would run" if reasons else "may run" if follows else "up to date"
             if word != "up to date":
                 runs[key] = word == "would run"
-            counts[word] += 1
+                broken = []
+            elif broken:
+                word = "would fail"
+            counts[word] = counts.get(word, 0) + 1
             write(f"{item.nodeid}: {word}")
-            for reason in [*reasons, *follows, *self.stale_before(item)]:
+            judged = [
+                f"expect: its baseline is made again by {self._items[needed].nodeid}"
+                for needed in before
+                if any(graph.leads_to(baseline, needed) for baseline in item.instance.baselines)
+            ]
+            for reason in [*reasons, *follows, *broken, *judged, *self.stale_before(item)]:
                 write(f"    {reason}")
         write(", ".join(f"{count} {word}" for word, count in counts.items()))
 
-    def _reasons(self, item: Item) -> list[str]:
+    def _reasons(self, item: Item) -> tuple[list[str], list[str]]:
+        """Why an instance would run; and if it would not, what is expected of its measures and not met."""
         try:
-            return execution.up_to_date(self.request(item.instance, item.nodeid))[1]
+            found, reasons = execution.up_to_date(self.request(item.instance, item.nodeid))
         except RecordError as error:
-            return [str(error)]
+            return [str(error)], []
+        if found is not None:
+            expectations.judge(found, item.instance.expected, self.root)
+        broken = found.error if found is not None and found.light.is_red else None
+        return reasons, str((broken or {}).get("message", "")).splitlines()
 
 
 def _line_writer(config: pytest.Config) -> Callable[[str], None]:

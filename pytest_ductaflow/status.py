@@ -1,7 +1,8 @@
 """The three lights, and which printed lines are warnings.
 
 Red is an exception (or a dead or timed-out process), and nothing else; orange is a run that finished
-but printed a warning line; green is everything else that finished. A line is a warning line when its
+but printed a warning line; green is everything else that finished. What an instance file expects of the
+measures can only make that worse (see ``expectations``). A line is a warning line when its
 first 15 characters hold ``⚠️`` or, in any case, ``warning:``. A line ends at ``\\n`` or ``\\r``, so a
 warning behind a progress bar is found too. Terminal colour codes are not characters of the line.
 """

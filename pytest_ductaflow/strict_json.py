@@ -131,6 +131,12 @@ def check_types(value: Any, path: KeyPath = ()) -> None:
         )
 
 
+def kind_of(value: Any) -> str:
+    """What a value is, in the words of messages: ``an object``, ``the number 3``."""
+    names = {dict: "an object", list: "a list", str: "a string", bool: "true or false", type(None): "null"}
+    return names.get(type(value), f"the number {value}")
+
+
 def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
     """``base`` with ``over`` on top: objects merge key by key, anything else replaces."""
     merged = dict(base)

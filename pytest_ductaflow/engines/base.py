@@ -50,6 +50,7 @@ class Outcome:
     :param error: as in the record, if it did not.
     :param events: what the process reported, in order.
     :param remark: something odd that is no error, worth a warning.
+    :param seconds: of each cell that ended, the notebook's 0-based cell index and how long it took.
     :param trace: what the process read and wrote, as ``tracing.read`` gives it; ``None`` if that is unknown.
     """
 
@@ -58,6 +59,7 @@ class Outcome:
     total: int = 0
     done: int = 0
     current: int | None = None
+    seconds: list[tuple[int, float]] = field(default_factory=list)
     events: list[dict[str, Any]] = field(default_factory=list)
     remark: str | None = None
     trace: list[tuple[str, str, Any]] | None = None

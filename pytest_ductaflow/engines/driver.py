@@ -25,7 +25,7 @@ from nbclient.exceptions import CellExecutionError, DeadKernelError
 from papermill.clientwrap import PapermillNotebookClient
 from papermill.engines import Engine, NotebookExecutionManager, papermill_engines
 
-from pytest_ductaflow import context
+from pytest_ductaflow import context, figures
 from pytest_ductaflow.capture import OutputText
 from pytest_ductaflow.engines import measuring, tracing
 from pytest_ductaflow.engines.base import Outcome, Signal, Task, child_context
@@ -127,6 +127,8 @@ class NotebookRun:
         self.wait_for_exit()
         if self._manager is not None:
             self._take_rest(self._manager.nb)
+            with contextlib.suppress(OSError):  # beside the run
+                figures.write(self._manager.nb, self.task.notebook)
         self._judge(problem)
         with contextlib.suppress(OSError, ValueError):
             self.outcome.trace = tracing.read(self.private / _TRACE)
@@ -314,7 +316,11 @@ class Client(TextClient):
         if not runs(cell):
             return super().execute_cell(cell, cell_index, **options)
         self._run.cell_started(cell_index)
-        result = super().execute_cell(cell, cell_index, **options)
+        started = time.monotonic()
+        try:
+            result = super().execute_cell(cell, cell_index, **options)
+        finally:
+            self._run.outcome.seconds.append((cell_index, round(time.monotonic() - started, 4)))
         stopped = any(output.get("ename") == "SystemExit" for output in cell.get("outputs", ()))
         if stopped:  # papermill takes sys.exit(0) for a success and would go on
             raise CellExecutionError("", "SystemExit", "stopped early")

@@ -12,7 +12,6 @@ The trace is a file of JSON lines: a kind, a path relative to the project root, 
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import genericpath
 import importlib.util
@@ -24,13 +23,15 @@ import shlex
 import stat
 import sys
 import sysconfig
-import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
+from pytest_ductaflow.context import unseen, within
 from pytest_ductaflow.digests import digest, may_change_unseen, stat_of
+
+__all__ = ["Trace", "installed", "read", "top_level_modules", "unseen"]
 
 #: Between an option or a redirection and its file.
 _GLUED: Final = re.compile("[=<>]+")
@@ -48,20 +49,6 @@ MODULE: Final = "module"
 UNSEEN: Final = frozenset(
     {".git", "__pycache__", ".pytest_cache", ".mypy_cache", ".tox", ".ipynb_checkpoints"}
 )
-
-
-_within = threading.local()
-
-
-@contextlib.contextmanager
-def unseen() -> Iterator[None]:
-    """What this thread does in here is our work, not the flow's: it is not traced."""
-    before = getattr(_within, "us", False)
-    _within.us = True
-    try:
-        yield
-    finally:
-        _within.us = before
 
 
 class Trace:
@@ -123,15 +110,15 @@ class Trace:
 
     def _hook(self, event: str, arguments: Any) -> None:
         act = self._events.get(event)
-        if act is None or getattr(_within, "us", False):
+        if act is None or getattr(within, "us", False):
             return
-        _within.us = True
+        within.us = True
         try:
             act(arguments)
         except Exception:  # a hook that raises would break the run; without a trace it is never fresh
             self.lost = True
         finally:
-            _within.us = False
+            within.us = False
 
     # --- events ---
 
@@ -199,9 +186,9 @@ class Trace:
             self._unresolved[name] = None
 
     def _look_for(self, path: Any) -> None:
-        if getattr(_within, "us", False):
+        if getattr(within, "us", False):
             return
-        _within.us = True
+        within.us = True
         try:
             name = self._below(path)
             if (
@@ -214,7 +201,7 @@ class Trace:
         except Exception:
             self.lost = True
         finally:
-            _within.us = False
+            within.us = False
 
     # --- the trace ---
 

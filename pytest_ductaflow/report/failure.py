@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import shlex
 from dataclasses import dataclass
@@ -9,7 +10,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from pytest_ductaflow import strict_json
-from pytest_ductaflow.errors import RecordError
+from pytest_ductaflow.errors import EXPECTATION_ERROR, RecordError
 from pytest_ductaflow.record import Record, RunDirectory, read_record
 
 #: Source lines shown above and below the failing one; the failing cell's beginning is cut to fit.
@@ -39,10 +40,15 @@ def frames(error: dict[str, Any], root: Path) -> list[Frame]:
             place["file"],
             place["line"],
             place.get("function", ""),
-            tuple(_source(root / place["file"], place["line"], whole_cell=index == 0)),
+            tuple(_source(root / place["file"], place["line"], whole_cell=index == 0 and _is_flow(place))),
         )
         for index, place in enumerate(places)
     ]
+
+
+def _is_flow(place: dict[str, Any]) -> bool:
+    """Whether it is in code, which has cells: not in an instance file."""
+    return str(place["file"]).endswith(".py")
 
 
 def _is_library(file: str) -> bool:
@@ -53,6 +59,8 @@ def _is_library(file: str) -> bool:
 def error_lines(error: dict[str, Any]) -> list[str]:
     """``E   ValueError: …``, all lines of the message; where a library raised it, that place."""
     kind, message = str(error.get("type", "Error")), str(error.get("message", ""))
+    if kind == EXPECTATION_ERROR:
+        return [f"E   {line}" for line in message.splitlines()]
     first, *rest = (f"{kind}: {message}" if message else kind).splitlines()
     lines = [f"E   {first}", *(f"E     {line}" for line in rest)]
     innermost = (error.get("frames") or [{}])[-1]
@@ -72,13 +80,7 @@ def sections(
 ) -> list[tuple[str, str]]:
     """What stands below the traceback: title and text of each section."""
     error = record.error or {}
-    failed_in, failed = Path(error.get("run") or directory), record
-    if error.get("run"):
-        try:
-            failed = read_record(failed_in)
-        except RecordError:
-            failed_in = directory
-    names = RunDirectory(failed_in, Path(failed.flow).stem)
+    failed_in, failed = _failed_run(record, directory)
     found = []
     if error.get("traceback") and (whole_traceback or is_chained(error)):
         found.append(("traceback", str(error["traceback"]).rstrip()))
@@ -89,11 +91,26 @@ def sections(
     config = {key: value for key, value in failed.config.items() if key != "_project_root"}
     found.append(("config", strict_json.dumps(strict_json.redact(config)).rstrip()))
     found.append(("run directory", _shown(failed_in, root)))
-    commands = [f"open:   jupyter lab {shlex.quote(_shown(names.notebook, root))}"]
-    if record.node_id:
-        commands.insert(0, f"re-run: pytest {shlex.quote(record.node_id)}")
-    found.append(("reproduce", "\n".join(commands)))
+    next_steps = commands(record, directory, root).items()
+    found.append(("reproduce", "\n".join(f"{f'{word}:':<7} {command}" for word, command in next_steps)))
     return found
+
+
+def commands(record: Record, directory: Path, root: Path) -> dict[str, str]:
+    """What to type next: ``re-run`` the instance, ``open`` the notebook of the run that failed."""
+    failed_in, failed = _failed_run(record, directory)
+    notebook = RunDirectory(failed_in, Path(failed.flow).stem).notebook
+    found = {"open": f"jupyter lab {shlex.quote(_shown(notebook, root))}"}
+    return {"re-run": f"pytest {shlex.quote(record.node_id)}", **found} if record.node_id else found
+
+
+def _failed_run(record: Record, directory: Path) -> tuple[Path, Record]:
+    """The run whose error a record tells: its own, or a nested one."""
+    nested = (record.error or {}).get("run")
+    if nested:
+        with contextlib.suppress(RecordError):
+            return Path(nested), read_record(Path(nested))
+    return directory, record
 
 
 def _shown(path: Path, root: Path) -> str:

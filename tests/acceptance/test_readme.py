@@ -110,3 +110,34 @@ def test_the_first_screen_has_the_two_commands() -> None:
     assert "pip install -e '.[demo]' && pytest instances/" in commands[0]
     assert commands[1].strip() == "pip install tox && tox"
     assert commands[1].strip() in (REPOSITORY / ".ci/run").read_text("utf-8")
+
+
+def test_what_the_page_on_measures_shows_is_what_comes_back(
+    tmp_path: Path, run_pytest: Run, python: Run
+) -> None:
+    text = (REPOSITORY / "docs/measures.md").read_text("utf-8")
+    flow, columns = blocks(text, "python")
+    for name, content in (
+        ("flows/trips.py", flow.removeprefix("# flows/trips.py\n")),
+        ("instances/trips.json", blocks(text, "json")[0]),
+    ):
+        (tmp_path / name).parent.mkdir()
+        (tmp_path / name).write_text(content, encoding="utf-8")
+    judged, explained = blocks(text, "console")
+    printed = [re.sub(r" +\[.*", "", line) for line in run_pytest("instances/", "-v").stdout.splitlines()]
+    for line in judged.splitlines()[1:]:
+        assert line in printed, line
+    printed = run_pytest("instances/", "--ductaflow-explain").stdout.splitlines()
+    for line in explained.splitlines()[1:]:
+        assert line in printed, line
+    frame = python("-c", columns)
+    assert re.search(r"high +red +13\.75 +780", frame.stdout), frame.stdout + frame.stderr
+
+
+def test_the_keys_of_an_expectation_are_documented() -> None:
+    import json
+
+    text = (REPOSITORY / "docs/measures.md").read_text("utf-8")
+    schema = json.loads((REPOSITORY / "pytest_ductaflow/instance.schema.json").read_text("utf-8"))
+    documented = set(re.findall(r"`(\w+)`", text.partition("\n| key |")[2].partition("\n\n")[0]))
+    assert documented == set(schema["$defs"]["bounds"]["properties"])

@@ -20,7 +20,7 @@ def log(text):
         file.write(text + "\\n")
 """
 #: What two runs of the same instance may differ in.
-VOLATILE = ("started", "ended", "duration", "pid", "session")
+VOLATILE = ("started", "ended", "duration", "pid", "session", "timings")
 
 
 @pytest.fixture(scope="module")

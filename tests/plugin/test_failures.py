@@ -54,7 +54,8 @@ def ran(new_project: Callable[[], Project], request: pytest.FixtureRequest) -> R
     project.instance("deep")
     project.flow("exits", "import sys\nsys.exit(3)\n\n# %%\nprint(1)")
     project.instance("exits")
-    return project, project.run_apart("instances", *request.param)
+    # A build and an instance fail for the same cause: each of their tracebacks is looked at here.
+    return project, project.run_apart("instances", "--ductaflow-tracebacks=all", *request.param)
 
 
 def part(result: pytest.RunResult, name: str) -> list[str]:

@@ -69,7 +69,7 @@ def test_a_section_counts_the_lights_and_names_the_status_page(ran: Ran) -> None
 def test_each_warning_line_is_in_pytests_summary_with_its_instance(ran: Ran) -> None:
     project, result = ran
     text = result.stdout.str()
-    summary = text[text.index(" warnings summary ") :]
+    summary = text[text.index(" warnings summary ") : text.index("- lights -")]
     assert summary.count("3 rows dropped") == 1
     lines = summary.splitlines()
     place = lines.index("instances/fit.json::orange")

@@ -144,7 +144,7 @@ def stopped(new_project: Callable[[], Project]) -> tuple[Project, pytest.RunResu
     project.flow("endless", "import time\nprint('begun', flush=True)\nwhile True:\n    time.sleep(0.1)")
     project.instance("general", flow="flows/endless.py")
     project.instance("own", flow="flows/endless.py", timeout=1.5)
-    return project, project.run_apart("--ductaflow-timeout=1", "instances")
+    return project, project.run_apart("--ductaflow-timeout=1", "--ductaflow-tracebacks=all", "instances")
 
 
 def test_a_timeout_is_red_with_the_limit_in_its_text(stopped: tuple[Project, pytest.RunResult]) -> None:

@@ -14,6 +14,7 @@ PACKAGE = Path(pytest_ductaflow.__file__).parent
 FLOORS = {
     "digests": 0,
     "errors": 0,
+    "figures": 0,
     "meaning": 0,
     "status": 0,
     "strict_json": 0,
@@ -24,6 +25,8 @@ FLOORS = {
     "record": 1,
     "capture": 1,
     "context": 1,
+    "expectations": 1,
+    "measures": 1,
     "notebook_html": 1,
     "freshness": 2,
     "graph": 2,
@@ -44,17 +47,25 @@ FLOORS = {
     "engines.papermill": 2,
     "execution": 3,
     "report": 3,
+    "report.comparison": 3,
     "report.page": 3,
+    "report.rows": 3,
+    "report.sweep": 3,
     "report.failure": 3,
+    "report.clusters": 3,
+    "report.summary": 3,
     "config": 4,
     "script": 4,
     "debug": 4,
+    "live": 5,
     "representation": 5,
     "items": 5,
     "session": 5,
+    "terminal": 5,
     "reporting": 5,
     "scheduling": 5,
     "plugin": 5,
+    "progress": 5,
 }
 
 #: What no kernel needs just because a flow imports this package.
@@ -171,6 +182,7 @@ def test_importing_what_flows_import_loads_nothing_heavy() -> None:
         "pytest_ductaflow.config",
         "pytest_ductaflow.capture",
         "pytest_ductaflow.context",
+        "pytest_ductaflow.measures",
     )
     code = f"import sys, {', '.join(names)}; print(*sorted(sys.modules))"
     loaded = subprocess.run(

@@ -60,7 +60,7 @@ def schedule(monkeypatch: pytest.MonkeyPatch) -> Schedule:
             for index, name in enumerate(names)
             if name in needs
         }
-        monkeypatch.setattr(scheduling, "_run_directories", lambda *_: directories)
+        monkeypatch.setattr(scheduling, "run_directories", lambda *_: directories)
         monkeypatch.setattr(scheduling, "last_duration", lambda path: (seconds or {}).get(path.name))
         monkeypatch.setattr("xdist.scheduler.load.parse_tx_spec_config", lambda _: [None] * workers)
         warnings: list[Warning] = []

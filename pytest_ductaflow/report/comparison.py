@@ -1,0 +1,61 @@
+"""This session against an older copy of the runs: lights, measures, durations."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from pytest_ductaflow.report import rows
+from pytest_ductaflow.report.rows import Place, Row
+
+#: What is compared of each run.
+_COMPARED = ("light", "seconds", "measures")
+
+
+def load(runs: Path) -> dict[str, Any]:
+    """What the page needs of a directory with older runs: ``path``, and ``rows`` by their path."""
+    place = Place(runs.parent, runs)
+    found = rows.read_all(runs, place)
+    return {
+        "path": os.path.relpath(runs),
+        "rows": {row["path"]: {key: row[key] for key in _COMPARED if key in row} for row in found},
+    }
+
+
+def lines(now: Sequence[Row], before: Mapping[str, Any]) -> list[str]:
+    """The differences in words: one line for each instance whose light or measures differ."""
+    older = before["rows"]
+    paths = {row["path"] for row in now}
+    found = [line for row in now for line in _of(row, older.get(row["path"]))]
+    gone = [path for path in older if path not in paths]
+    return [*found, *(f"{path}: only in {before['path']}" for path in gone)]
+
+
+def _of(row: Row, older: Mapping[str, Any] | None) -> Iterator[str]:
+    if older is None:
+        yield f"{row['path']}: not in the older runs"
+        return
+    changes = [f"{older['light']} → {row['light']}"] if older["light"] != row["light"] else []
+    measures, earlier = row.get("measures", {}), older.get("measures", {})
+    for name in {**earlier, **measures}:
+        if measures.get(name) != earlier.get(name):
+            unit = row.get("units", {}).get(name, "")
+            changes.append(f"{name} {_change(earlier.get(name), measures.get(name))} {unit}".rstrip())
+    if changes:
+        yield f"{row['path']}: {', '.join(changes)}"
+
+
+def _change(earlier: Any, value: Any) -> str:
+    if earlier is None:
+        return f"{_text(value)} (new)"
+    if value is None:
+        return f"{_text(earlier)} (gone)"
+    shown = f"{_text(earlier)} → {_text(value)}"
+    numbers = all(isinstance(one, (int, float)) and not isinstance(one, bool) for one in (earlier, value))
+    return f"{shown} ({(value - earlier) / abs(earlier):+.1%})" if numbers and earlier else shown
+
+
+def _text(value: Any) -> str:
+    return f"{value:.6g}" if isinstance(value, float) else str(value)
