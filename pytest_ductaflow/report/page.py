@@ -80,7 +80,7 @@ def render(
     :param current: whether the page shows all runs below the directory, as they are.
     :param before: what an older copy of the runs held (see ``compare``).
     """
-    records = _fingerprint(sweep.place.runs) if finished and current else ""
+    records = _fingerprint(sweep.place.runs) if finished and current and before is None else ""
     found = sweep.rows(finished=finished)
     texts = sweep.texts(finished=finished)
     head: dict[str, Any] = {

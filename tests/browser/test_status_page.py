@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -254,12 +255,57 @@ def test_every_view_is_drawn(page: Shown, view: str) -> None:
     assert len(page.one(f"#{view}").text) > 20
 
 
-def test_measures_are_compared_and_plotted(page: Shown) -> None:
+@pytest.mark.parametrize("kind", ["bars", "lines", "heatmap"])
+def test_a_measure_is_plotted_over_one_dimension_by_another(page: Shown, kind: str) -> None:
+    from selenium.webdriver import Keys
+
     page.view("compare")
-    page.until(lambda: len(page.all("#compare svg")) >= 1, "a plot")
-    table = page.one("#compare").text
-    assert "mean_delay" in table
-    assert "16.5" in table  # of November
+    for key, value in (
+        ("measure", "measure:mean_delay"),
+        ("over", "dimension:month"),
+        ("by", "dimension:origin"),
+        ("kind", kind),
+    ):
+        page.set(f"compare.{key}", value)
+    said = page.js("[...document.querySelectorAll('#compare svg .mark title')].map((one) => one.textContent)")
+    points = {text.split()[-1]: text for text in said}
+    assert len(points) == len(said) == 9  # three airports, three months
+    assert "month = 11, origin = JFK" in points["JFK_11"]
+    assert "mean_delay: 16.50 min" in points["JFK_11"]
+    page.one('#compare svg .mark[data-open="city/JFK_11"]').send_keys(Keys.ENTER)
+    page.until(lambda: page.opener("JFK_11").get_attribute("aria-expanded") == "true", "its row is open")
+
+
+def test_scenarios_are_compared_with_a_baseline(page: Shown) -> None:
+    page.view("compare")
+    page.set("compare.baseline", "city/JFK_1")
+    rows = page.js(
+        "[...document.querySelectorAll('#compare tbody tr')].map((row) => row.innerText.replace(/\\s+/g, ' '))"
+    )
+    assert "JFK_1" in rows[0], "the baseline comes first"
+    november = next(row for row in rows if "LGA_11" in row)
+    assert "▲ 16.50 +15.00 · +1000 %" in november
+    assert "▼" in rows[0], "the lowest is marked"
+
+
+def test_a_session_is_compared_with_an_older_copy_of_the_runs(
+    new_project: Callable[[], Project], show: Callable[..., Shown]
+) -> None:
+    project = new_project()
+    flow = 'from pytest_ductaflow import record_measure\nrecord_measure("cost", {cost}, unit="EUR")\n{more}'
+    project.flow("plan", flow.format(cost=20, more=""))
+    project.instance("plan", scenarios={"year": [2025, 2030]}, name="{year}")
+    project.run_apart().assert_outcomes(passed=2)
+    shutil.copytree(project.root / "runs", project.root / "before")
+    project.flow("plan", flow.format(cost=25, more='assert config["year"] < 2030'))
+    project.run_apart("--ductaflow-compare=before").assert_outcomes(passed=1, failed=1)
+    page = show(project.root / "runs/conductor_status_report.html")
+    page.view("compare")
+    rows = page.js(
+        "[...document.querySelector('#compare tbody').rows].map((row) => row.innerText.replace(/\\s+/g, ' '))"
+    )
+    assert re.match(r"✖ 2030 ● green → ✖ red worse .* 20 → 25 \+5 · \+25 %", rows[0].strip()), rows[0]
+    assert re.match(r"● 2025 ● green .* 20 → 25 \+5 · \+25 %", rows[1].strip()), rows[1]
 
 
 # --- for whom, and on what ---
