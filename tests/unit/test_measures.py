@@ -1,10 +1,8 @@
 import decimal
 import enum
-import json
 import subprocess
 import sys
 import threading
-import time
 from pathlib import Path
 from typing import Any
 
