@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
+from pytest_ductaflow.expectations import are_equal
 from pytest_ductaflow.report import rows
 from pytest_ductaflow.report.rows import Place, Row
 from pytest_ductaflow.report.summary import plain
@@ -44,7 +45,7 @@ def _of(row: Row, older: Mapping[str, Any] | None) -> Iterator[str]:
     changes = [f"{older['light']} → {row['light']}"] if older["light"] != row["light"] else []
     measures, earlier = row.get("measures", {}), older.get("measures", {})
     for name in {**earlier, **measures}:
-        if measures.get(name) != earlier.get(name):
+        if not are_equal(measures.get(name), earlier.get(name)):
             unit = row.get("units", {}).get(name, "")
             changes.append(f"{name} {_change(earlier.get(name), measures.get(name), unit)}")
     if changes:
@@ -67,7 +68,7 @@ def _change(earlier: Any, value: Any, unit: str) -> str:
 
 def _percent(earlier: float, value: float) -> str:
     change = 100 * (value - earlier) / abs(earlier)
-    return f"{change:+.1f}%" if abs(change) >= 0.05 else f"{change:+.1g}%"
+    return f"{change:+.1f}%" if 0.05 <= abs(change) < 1e6 else f"{change:+.1g}%"
 
 
 def _text(value: Any) -> str:

@@ -257,6 +257,9 @@
     return [
       el("h1", {}, page.project, " ", el("small", { class: "muted" }, "scenarios")),
       el("p", { class: "condition", role: "status" }, condition(found)),
+      (session?.problems ?? []).map((problem) =>
+        el("p", { class: "problem message" }, el("strong", {}, "✖ not collected: "), problem),
+      ),
       el("div", { class: "chips" }, chips(found)),
       shares(found),
       squares(),
