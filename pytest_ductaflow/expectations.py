@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import difflib
 import itertools
+import math
 import operator
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -134,9 +135,12 @@ def _judged(expectation: Expectation, made: Record, root: Path) -> tuple[Status,
         return Status.ERROR, f"{expectation.measure} was not recorded"
     value, bounds = measure["value"], expectation.bounds
     problems = [*_outside_limits(value, bounds), *_unequal(value, bounds)]
+    others = [*bounds.values()]
     if expectation.baseline is not None:
-        problems += _off_baseline(expectation.measure, measure, bounds, root, expectation.baseline)
-    text = f"{expectation.measure} = {_shown(value, *bounds.values())}{_unit(measure)}"
+        other = _measure_of(root / expectation.baseline, expectation.measure)
+        problems += _off_baseline(measure, other, bounds, expectation.baseline)
+        others += [other["value"]] if isinstance(other, dict) else []
+    text = f"{expectation.measure} = {_shown(value, *others)}{_unit(measure)}"
     status = worst([one for one, _ in problems])
     if problems:
         text += f", {' and '.join(problem for one, problem in problems if one is status)}"
@@ -163,14 +167,13 @@ def _outside_limits(value: Any, bounds: Mapping[str, Any]) -> _Problems:
 
 
 def _unequal(value: Any, bounds: Mapping[str, Any]) -> _Problems:
-    if "equals" in bounds and not _are_equal(value, bounds["equals"]):
+    if "equals" in bounds and not are_equal(value, bounds["equals"]):
         yield Status.ERROR, f"expected {_shown(bounds['equals'], value)}"
 
 
 def _off_baseline(
-    name: str, measure: Mapping[str, Any], bounds: Mapping[str, Any], root: Path, baseline: str
+    measure: Mapping[str, Any], other: dict[str, Any] | str, bounds: Mapping[str, Any], baseline: str
 ) -> _Problems:
-    other = _measure_of(root / baseline, name)
     if isinstance(other, str):
         yield Status.ERROR, f"but the baseline {baseline} {other}"
         return
@@ -204,8 +207,10 @@ def _measure_of(directory: Path, name: str) -> dict[str, Any] | str:
 
 def _is_beyond(value: Any, wanted: Any, bounds: Mapping[str, Any], prefix: str) -> bool:
     if not (is_number(value) and is_number(wanted)):
-        return not _are_equal(value, wanted)
-    return bool(abs(value - wanted) > _width(wanted, bounds, prefix))
+        return not are_equal(value, wanted)
+    width = _width(wanted, bounds, prefix)
+    rounding = 4 * math.ulp(max(abs(value), abs(wanted))) if width else 0  # 1.1 is not more than 1 ± 0.1
+    return bool(abs(value - wanted) > width + rounding)
 
 
 def _width(wanted: Any, bounds: Mapping[str, Any], prefix: str) -> float:
@@ -218,7 +223,7 @@ def _band(value: Any, wanted: Any, bounds: Mapping[str, Any], prefix: str) -> st
     return f"{_shown(wanted, value)} ± {_shown(width)}" if width else _shown(wanted, value)
 
 
-def _are_equal(one: Any, other: Any) -> bool:
+def are_equal(one: Any, other: Any) -> bool:
     """As JSON values: ``1`` is ``1.0``, but not ``true``."""
     return bool(one == other) and isinstance(one, bool) == isinstance(other, bool)
 

@@ -31,6 +31,8 @@ _INTERVAL: Final = 1.0
 _SHARE: Final = 50
 #: Lines of differences from older runs that the terminal shows.
 _COMPARED: Final = 30
+#: Characters of a file's problem on the page.
+_LONGEST: Final = 500
 #: Exit status of a session that ran to its end.
 _ENDED: Final = (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED, pytest.ExitCode.NO_TESTS_COLLECTED)
 
@@ -82,14 +84,23 @@ class Live:
             self.sweep.start(nodeid)
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        """A test ended, or did not get to its call."""
-        ended = report.when == "call" or (report.when == "setup" and not report.passed)
+        """A test ended, did not get to its call, or died with its worker (`when` is "???" then)."""
+        ended = report.when not in ("setup", "teardown") or (report.when == "setup" and not report.passed)
         if self.sweep is not None and ended:
-            fresh = ("up_to_date", True) in report.user_properties
-            worker = getattr(report, "worker_id", "main")
             self.sweep.end(
-                report.nodeid, worker=worker, fresh=fresh, took=report.duration, problem=_problem(report)
+                report.nodeid,
+                worker=getattr(report, "worker_id", "main"),
+                fresh=("up_to_date", True) in report.user_properties,
+                took=getattr(report, "duration", 0.0),
+                problem=_problem(report),
+                skipped=report.skipped and "status" not in dict(report.user_properties),
             )
+
+    def pytest_collectreport(self, report: pytest.CollectReport) -> None:
+        """A file that cannot be read: what is in it will not run."""
+        if report.failed:
+            text = f"{report.nodeid}: {_problem(report)}"[:_LONGEST]
+            self._session["problems"] = list(dict.fromkeys([*self._session.get("problems", ()), text]))
 
     def pytest_sessionfinish(self, session: pytest.Session, exitstatus: int) -> None:
         """The last page: what was not run is not going to."""
@@ -113,8 +124,12 @@ class Live:
             return
         from pytest_ductaflow.report import comparison
 
-        found = comparison.lines(self.sweep.rows(finished=True), self._before)
         terminalreporter.section(f"compared with {self._before['path']}", sep="-")
+        try:
+            found = comparison.lines(self.sweep.rows(finished=True), self._before)
+        except Exception as error:  # as beside the results as the page
+            terminalreporter.write_line(f"not compared: {type(error).__name__}: {error}")
+            return
         for line in found[:_COMPARED]:
             terminalreporter.write_line(line)
         if len(found) > _COMPARED:
@@ -204,7 +219,8 @@ class Live:
         started = time.monotonic()
         try:
             self._runs.mkdir(exist_ok=True)  # all may have been skipped
-            idle = finished and not self.sweep.executed and self._before is None
+            kept = self._before is None and not self._session.get("problems")
+            idle = finished and kept and not self.sweep.executed
             if not (idle and is_current(page)):
                 self.sweep.texts(finished=finished)  # what is read the first time is no measure of the next
                 started = time.monotonic()
@@ -219,9 +235,9 @@ class Live:
         self._interval = min(wanted, 3 * max(self._interval, 4.0))  # the page waits for the next one: `dies`
 
 
-def _problem(report: pytest.TestReport) -> str:
+def _problem(report: pytest.TestReport | pytest.CollectReport) -> str:
     """Why an instance failed that was not executed, and has no record of it: the error's last line."""
-    if report.passed or report.skipped or "status" in dict(report.user_properties):
+    if not report.failed or "status" in dict(getattr(report, "user_properties", ())):
         return ""
     crash = getattr(report.longrepr, "reprcrash", None)
     return str(getattr(crash, "message", "") or report.longreprtext.strip().split("\n")[-1] or "failed")

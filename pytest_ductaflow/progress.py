@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
+import queue
 import re
 import sys
 import threading
@@ -134,7 +135,8 @@ class Progress:
             self._symbols = True
         self._encoding = encoding
         self._lock = threading.RLock()
-        self._wake = threading.Event()
+        # Not an Event: Ctrl-C in the midst of `set` leaves its lock taken.
+        self._wake: queue.SimpleQueue[None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
         self._terminal = -1
         self._owner = -1  # process
@@ -152,7 +154,6 @@ class Progress:
         for file in self._files:
             file.flush()
             file.write = functools.partial(self._write, file, file.write)  # type: ignore[method-assign]
-        self._wake.clear()
         self._thread = threading.Thread(target=self._work, name="ductaflow-progress", daemon=True)
         self._thread.start()
 
@@ -165,7 +166,7 @@ class Progress:
             self._erase()
             for file in self._files:
                 del file.write  # the class has its own
-        self._wake.set()
+        self._wake.put(None)
         thread.join(1)
         with self._lock:
             os.close(self._terminal)
@@ -181,7 +182,7 @@ class Progress:
             finally:
                 file.flush()  # what is written must be there before something is drawn below it
                 self._follow(text)
-                self._wake.set()
+                self._wake.put(None)
 
     def _follow(self, text: str) -> None:
         """Where the cursor is after a text, in columns, and up to where that row is written on."""
@@ -204,11 +205,13 @@ class Progress:
     def _work(self) -> None:
         wait = _INTERVAL
         while True:
-            if self._wake.wait(wait):
+            with contextlib.suppress(queue.Empty):
+                self._wake.get(timeout=wait)
                 time.sleep(_PAUSE)  # more is about to be written
             if self._thread is None:
                 return
-            self._wake.clear()
+            while not self._wake.empty():
+                self._wake.get()
             started = time.monotonic()
             try:
                 self._draw(self._look())

@@ -111,6 +111,11 @@ class Reporting:
 
     # --- what was collected must be reported ---
 
+    def pytest_collectreport(self, report: pytest.CollectReport) -> None:
+        """A file that cannot be read."""
+        if report.failed:
+            self._endings.unreadable[report.nodeid] = None
+
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtestloop(self, session: pytest.Session) -> None:
         """Remember which instances are to run. Under xdist only its workers know, and they tell."""
@@ -128,6 +133,8 @@ class Reporting:
         stopped = session.shouldstop or session.shouldfail or executes_nothing(self._config)
         lost = [nodeid for nodeid in self._expected if nodeid not in self._reported]
         if exitstatus not in ended or stopped or not lost:
+            if lost and not executes_nothing(self._config):
+                self._endings.stopped = len(lost), len(self._expected)
             return
         for nodeid in lost:
             place, text = (nodeid.split("::")[0], None, nodeid), "collected, but never reported: it was lost"

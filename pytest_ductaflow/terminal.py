@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final
 
@@ -34,6 +34,10 @@ class Endings:
         self._config = config
         self._outcomes: dict[str, Outcome] = {}
         self._warned: set[str] = set()  # node ids
+        #: Node ids of files that could not be collected.
+        self.unreadable: dict[str, None] = {}
+        #: How many instances did not end, and of how many, if the session was stopped.
+        self.stopped: tuple[int, int] | None = None
         #: What is said of the status page.
         self.page = os.path.relpath(config.rootpath / "runs" / "conductor_status_report.html")
 
@@ -75,7 +79,7 @@ class Endings:
     def pytest_sessionfinish(self) -> None:
         """Write the summary of a GitHub job."""
         target = os.environ.get(_STEP_SUMMARY)
-        if not target or not self._outcomes:
+        if not target or not (self._outcomes or self.unreadable or self.stopped):
             return
         from pytest_ductaflow.report.summary import markdown
 
@@ -105,8 +109,16 @@ class Endings:
             failures=clusters(failures, scenarios),
             warnings=clusters(warned, scenarios),
             errors={path: describe_error(one.error) for path, one in self.records.items() if one.error},
+            problems=[*self._problems()],
             page=self.page,
         )
+
+    def _problems(self) -> Iterator[str]:
+        if self.stopped:
+            missing, of = self.stopped
+            yield f"stopped: {missing:,} of {of:,} instances did not end"
+        if self.unreadable:
+            yield f"cannot be read: {', '.join(self.unreadable)}"
 
     @cached_property
     def records(self) -> dict[str, Record]:

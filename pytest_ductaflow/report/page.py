@@ -68,7 +68,10 @@ def generate_status_report(
     if results is None:
         return render(sweep, finished=True)
     found = sweep.rows(finished=True)
-    sweep.show([_result_row(result, found) for result in results])
+    by_name: dict[str, list[Mapping[str, Any]]] = {}
+    for result in results:
+        by_name.setdefault(str(result.get("scenario", result.get("instance", ""))), []).append(result)
+    sweep.show([_result_row(name, stated, found) for name, stated in by_name.items()])
     return render(sweep, finished=True, current=False)
 
 
@@ -80,7 +83,10 @@ def render(
     :param current: whether the page shows all runs below the directory, as they are.
     :param before: what an older copy of the runs held (see ``compare``).
     """
-    records = _fingerprint(sweep.place.runs) if finished and current else ""
+    complete = finished and current and before is None and not (sweep.session or {}).get("problems")
+    records = _fingerprint(sweep.place.runs) if complete else ""
+    if finished and current:
+        sweep.look_again()
     found = sweep.rows(finished=finished)
     texts = sweep.texts(finished=finished)
     head: dict[str, Any] = {
@@ -227,18 +233,19 @@ def _warnings(found: Sequence[Row]) -> Iterator[Occurrence]:
                 yield _failure(row["path"], part.get("error", {}), flow)
 
 
-def _result_row(result: Mapping[str, Any], found: Sequence[Row]) -> Row:
-    """The row of a conductor's result; of several runs of one name the worst. A stated failure stays one."""
-    name = str(result.get("scenario", result.get("instance", "")))
+def _result_row(name: str, results: Sequence[Mapping[str, Any]], found: Sequence[Row]) -> Row:
+    """The row of a conductor's results of one name; of several runs the worst. A stated failure is one."""
+    stated = dict.fromkeys(str(one["error"]) for one in results if one.get("error"))
     named = [row for row in found if row["name"] == name]
     if not named:
-        stated = str(result.get("error") or "no record of this run was found")
-        error = {"type": "Error", "message": stated}
+        error = {"type": "Error", "message": "\n".join(stated) or "no record of this run was found"}
         return {"path": name, "name": name, "light": "red", "error": error, "files": []}
     row = max(named, key=lambda row: rows.SEVERITY.index(row["light"]))
-    if result.get("status") in ("failed", "error") and row["light"] != "red":
-        error = {"type": "Error", "message": str(result.get("error") or "failed")}
-        return {**row, "light": "red", "error": error}
+    failed = any(str(one.get("status")).lower() in ("failed", "error") for one in results)
+    if failed and row["light"] != "red":
+        error = {"type": "Error", "message": "\n".join(stated) or "failed"}
+        row = {**row, "light": "red", "error": error}
+        row.pop("stamp", None)  # it is not what the record says
     return row
 
 

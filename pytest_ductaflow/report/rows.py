@@ -42,6 +42,8 @@ _TRACEBACK: Final = 6000
 _MESSAGE: Final = 2000
 _FRAMES: Final = 10
 _VALUE: Final = 1000
+#: The largest whole number that a float is sure to hold.
+_LARGEST: Final = 2**53 - 1
 #: The files of a run that most have; a row names its files only if it has others.
 USUAL_FILES: Final = ("notebook", "config", "log")
 
@@ -207,8 +209,17 @@ def shown(values: Mapping[str, Any]) -> dict[str, Any]:
 def _shown(value: Any) -> Any:
     text = value if isinstance(value, str) else json.dumps(value)
     if len(text) <= _VALUE:
-        return value
+        return _exact(value)
     return f"{text[:_LINE]}… ({len(text):,} characters, {digest_of_text(text)[-8:]})"
+
+
+def _exact(value: Any) -> Any:
+    """The value with whole numbers as texts that JavaScript, whose numbers are floats, would round."""
+    if isinstance(value, dict):
+        return {key: _exact(one) for key, one in value.items()}
+    if isinstance(value, list):
+        return [_exact(one) for one in value]
+    return str(value) if isinstance(value, int) and abs(value) > _LARGEST else value
 
 
 def _needs(record: Record, path: Path, place: Place) -> list[str]:
@@ -221,7 +232,7 @@ def _needs(record: Record, path: Path, place: Place) -> list[str]:
 def _measures(record: Record) -> Row:
     found = record.measures.items()
     return {
-        "measures": {name: measure["value"] for name, measure in found},
+        "measures": {name: _exact(measure["value"]) for name, measure in found},
         "units": {name: measure["unit"] for name, measure in found if measure["unit"]},
         "judged": {one["measure"]: [one["light"], one["text"]] for one in record.expectations},
     }

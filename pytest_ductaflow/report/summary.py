@@ -58,6 +58,7 @@ class Summary:
 
     :param errors: one line for each failed instance whose run says why, by path.
     :param page: where the status page is, or why there is none; ``""`` to say nothing.
+    :param problems: why the outcomes are not all: what was not run, and what cannot be read.
     """
 
     project: str
@@ -66,6 +67,7 @@ class Summary:
     warnings: Sequence[Cluster] = ()
     errors: Mapping[str, str] = field(default_factory=dict)
     page: str = ""
+    problems: Sequence[str] = ()
 
     @property
     def lights(self) -> Counter[str]:
@@ -145,7 +147,8 @@ def markdown(summary: Summary) -> str:
         facts.append("slowest: " + ", ".join(f"{_cell(name)} {duration(s)}" for name, s in summary.slowest))
     if summary.page:
         facts.append(f"status page: {_cell(summary.page)}")
-    parts = [f"### {_cell(summary.project)}: {lights or 'nothing was run'}\n\n{' · '.join(facts)}\n"]
+    shown = " · ".join([lights or "nothing was run", *(f"✖ {_cell(one)}" for one in summary.problems)])
+    parts = [f"### {_cell(summary.project)}: {shown}\n\n{' · '.join(facts)}\n"]
     failed = [one for one in summary.outcomes if one.failed]
     tables = (
         _Table(

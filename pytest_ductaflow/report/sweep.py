@@ -19,6 +19,7 @@ from typing import Any, Final
 from pytest_ductaflow.report import rows
 from pytest_ductaflow.report.rows import Place, Row
 from pytest_ductaflow.status import Status
+from pytest_ductaflow.strict_json import canonical
 
 #: Light of what is to run and did not start.
 WAITING: Final = "waiting"
@@ -72,7 +73,7 @@ class Sweep:
         self._usual: dict[str, float] = {}  # seconds of the last runs, by path
         self._running: dict[str, float] = {}  # node id to when it started
         self._ended: dict[str, dict[str, Any]] = {}  # node id to what its report says
-        self._unread: list[str] = []  # node ids of those that ended
+        self._unread: dict[str, None] = {}  # node ids of those that ended
         self._has_old = False
         self._reading = threading.Lock()
         self._chosen: list[Row] | None = None
@@ -96,21 +97,38 @@ class Sweep:
         """An instance starts."""
         with self._lock:
             if node_id in self._expected:
-                self._ended.pop(node_id, None)
+                self._ended.pop(node_id, None)  # there are reruns
+                self._unread.pop(node_id, None)
                 self._running[node_id] = time.time()
 
-    def end(self, node_id: str, *, worker: str, fresh: bool, took: float = 0.0, problem: str = "") -> None:
+    def end(
+        self,
+        node_id: str,
+        *,
+        worker: str,
+        fresh: bool,
+        took: float = 0.0,
+        problem: str = "",
+        skipped: bool = False,
+    ) -> None:
         """An instance ended.
 
         :param took: seconds that pytest spent on it.
         :param fresh: it was up to date and not executed.
         :param problem: why it failed, if it was not executed for that.
+        :param skipped: this session has nothing to say about it.
         """
         with self._lock:
             if node_id in self._expected:
                 self._running.pop(node_id, None)
-                self._ended[node_id] = {"worker": worker, "fresh": fresh, "took": took, "problem": problem}
-                self._unread.append(node_id)
+                self._ended[node_id] = {
+                    "worker": worker,
+                    "fresh": fresh,
+                    "took": took,
+                    "problem": problem,
+                    "skipped": skipped,
+                }
+                self._unread[node_id] = None
 
     # --- what is to be seen ---
 
@@ -118,7 +136,11 @@ class Sweep:
         """How many instances of the session have which light; ``fresh`` counts those up to date."""
         with self._lock:
             self._read_ended()
-            lights = Counter(self._rows[self._expected[node_id].path]["light"] for node_id in self._ended)
+            lights = Counter(
+                self._rows[self._expected[node_id].path]["light"]
+                for node_id, ended in self._ended.items()
+                if not ended["skipped"]
+            )
             lights["running"] += len(self._running)
             lights[WAITING] = len(self._expected) - len(self._ended) - len(self._running)
             lights["fresh"] = sum(bool(ended["fresh"]) for ended in self._ended.values())
@@ -238,6 +260,27 @@ class Sweep:
             row.pop("fresh", None)
         return found
 
+    def look_again(self) -> None:
+        """Others may have run something meanwhile: read what was recorded or removed since it was read."""
+        self._read_old()
+        with self._lock:
+            self._read_ended()
+            ended = {self._expected[node_id].path: node_id for node_id in self._ended}
+            there = set()
+            for directory in rows.top_level(self.place.runs):
+                path = directory.relative_to(self.place.runs).as_posix()
+                there.add(path)
+                known = self._rows.get(path)
+                if known is not None and rows.is_current(known, self.place.runs):
+                    continue
+                if path in ended:
+                    self._unread[ended[path]] = None
+                else:
+                    self._rows[path] = rows.read(directory, self.place)
+                    self._texts.pop(path, None)
+            for path in self._rows.keys() - there - ended.keys():
+                del self._rows[path]
+
     def _interrupt(self) -> None:
         """What ran when nothing more was to come left a record that says so, unless it had not begun."""
         for node_id in list(self._running):
@@ -248,16 +291,16 @@ class Sweep:
         self._read_ended()
 
     def _read_ended(self) -> None:
-        unread, self._unread = self._unread, []
-        for node_id in unread:
+        for node_id in list(self._unread):
             instance, ended = self._expected[node_id], self._ended[node_id]
             path = self.place.runs / instance.path
             known = self._rows.get(instance.path)
-            if ended["fresh"] and known is not None and rows.is_current(known, self.place.runs):
+            unchanged = ended["fresh"] or ended["skipped"]
+            if unchanged and known is not None and rows.is_current(known, self.place.runs):
                 row = dict(known)
             else:
                 row = rows.read(path, self.place) if rows.stamp_of(path) else self._missing(instance)
-            row |= {"now": True, "id": node_id, "name": instance.name}
+            row |= {"now": not ended["skipped"], "id": node_id, "name": instance.name}
             if ended["problem"] and row["light"] != Status.ERROR.light:  # what is there is of an earlier run
                 row |= {"light": Status.ERROR.light, "error": {"type": "Failed", "message": ended["problem"]}}
                 row.pop("because", None)
@@ -270,6 +313,7 @@ class Sweep:
                 row["needs"] = sorted({*row.get("needs", ()), *instance.needs})
             self._rows[instance.path] = row
             self._texts.pop(instance.path, None)
+            del self._unread[node_id]
 
     def _missing(self, instance: Expected) -> Row:
         """It ended and left no record: skipped, or its worker died before."""
@@ -307,7 +351,11 @@ class Sweep:
         config = found.get("config")
         if config:
             first = self._configs.setdefault(row["flow"], config)
-            found["config"] = {key: value for key, value in config.items() if first.get(key, config) != value}
+            found["config"] = {
+                key: value
+                for key, value in config.items()
+                if key not in first or canonical(first[key]) != canonical(value)
+            }
             if missing := [key for key in first if key not in config]:
                 found["without"] = missing
         if found.get("runs"):

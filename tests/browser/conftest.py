@@ -145,6 +145,12 @@ class Shown:
 
         Select(self.one(f'select[aria-label="{label}"]')).select_by_value(value)
 
+    def set(self, key: str, value: str) -> None:
+        """An option of a view."""
+        from selenium.webdriver.support.select import Select
+
+        Select(self.one(f'select[data-set="{key}"]')).select_by_value(value)
+
     def light(self, name: str) -> None:
         """Press a light of the header."""
         self.one(f'.chip[data-light="{name}"]').click()

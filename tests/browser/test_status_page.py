@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -243,8 +244,58 @@ def test_failures_are_grouped_and_lead_to_their_rows(page: Shown) -> None:
 
 def test_who_needs_whom_leads_to_the_row(page: Shown) -> None:
     page.open("JFK_1").find_element("link text", "prepare").click()
-    page.until(lambda: len(page.all(".details")) >= 1, "the needed row opens")
-    assert "open=prepare" in page.fragment
+    page.until(lambda: len(page.all(".details")) == 2, "the needed row opens, too")
+    assert "prepare%2Fprepare" in page.fragment
+
+
+def test_a_row_that_a_filter_hides_is_shown_when_something_leads_to_it(page: Shown) -> None:
+    page.sort("Instance")
+    page.choose("origin", "EWR")
+    page.one('.squares i[data-open="city/JFK_7"]').click()
+    page.until(lambda: "JFK_7" in page.names, "the filter goes")
+    assert page.opener("JFK_7").get_attribute("aria-expanded") == "true"
+    assert "sort=name" in page.fragment
+
+
+def test_what_is_missing_is_last_in_either_direction(page: Shown) -> None:
+    page.sort("month")
+    assert page.column("month")[-1] == ""
+    page.sort("month")
+    assert page.column("month")[0] == "11"
+    assert page.column("month")[-1] == ""
+
+
+def test_composed_text_is_searched_for_when_it_is_complete(page: Shown, driver: Chrome) -> None:
+    field = page.one('input[type="search"]')
+    field.click()
+    for composed in ("に", "にほ"):
+        driver.execute_cdp_cmd(
+            "Input.imeSetComposition", {"text": composed, "selectionStart": 1, "selectionEnd": 1}
+        )
+    driver.execute_cdp_cmd("Input.insertText", {"text": "日本"})
+    assert field.get_attribute("value") == "日本"
+    page.until(lambda: page.names == [], "nothing has this text")
+
+
+def test_the_way_back_leads_to_the_view_before(page: Shown, driver: Chrome) -> None:
+    page.light("red")
+    page.view("failures")
+    page.one("#failures a", "LGA_7").click()
+    page.until(lambda: page.names, "the table")
+    driver.back()
+    page.until(lambda: page.all("#failures a"), "the failures")
+    driver.back()
+    page.until(lambda: page.names, "the table as it was")
+    assert page.all(".details") == []
+    assert "light=red" in page.fragment
+
+
+def test_a_shared_view_has_the_opened_flows_of_a_build(
+    page: Shown, project: Project, show: Callable[..., Shown]
+) -> None:
+    page.open("JFK_1").find_element("css selector", ".nested summary").click()
+    again = show(project.root / "runs/conductor_status_report.html", page.fragment)
+    assert len(again.all(".nested > details[open]")) == 1
 
 
 @pytest.mark.parametrize("view", ["runs", "failures", "compare", "graph", "timeline"])
@@ -254,12 +305,81 @@ def test_every_view_is_drawn(page: Shown, view: str) -> None:
     assert len(page.one(f"#{view}").text) > 20
 
 
-def test_measures_are_compared_and_plotted(page: Shown) -> None:
+@pytest.mark.parametrize("kind", ["bars", "lines", "heatmap"])
+def test_a_measure_is_plotted_over_one_dimension_by_another(page: Shown, kind: str) -> None:
+    from selenium.webdriver import Keys
+
     page.view("compare")
-    page.until(lambda: len(page.all("#compare svg")) >= 1, "a plot")
-    table = page.one("#compare").text
-    assert "mean_delay" in table
-    assert "16.5" in table  # of November
+    for key, value in (
+        ("measure", "measure:mean_delay"),
+        ("over", "dimension:month"),
+        ("by", "dimension:origin"),
+        ("kind", kind),
+    ):
+        page.set(f"compare.{key}", value)
+    said = page.js("[...document.querySelectorAll('#compare svg .mark title')].map((one) => one.textContent)")
+    points = {text.split()[-1]: text for text in said}
+    assert len(points) == len(said) == 9  # three airports, three months
+    assert "month = 11, origin = JFK" in points["JFK_11"]
+    assert "mean_delay: 16.50 min" in points["JFK_11"]
+    page.one('#compare svg .mark[data-open="city/JFK_11"]').send_keys(Keys.ENTER)
+    page.until(lambda: page.opener("JFK_11").get_attribute("aria-expanded") == "true", "its row is open")
+
+
+def test_scenarios_are_compared_with_a_baseline(page: Shown) -> None:
+    page.view("compare")
+    page.set("compare.baseline", "city/JFK_1")
+    rows = page.js(
+        "[...document.querySelectorAll('#compare tbody tr')].map((row) => row.innerText.replace(/\\s+/g, ' '))"
+    )
+    assert "JFK_1" in rows[0], "the baseline comes first"
+    november = next(row for row in rows if "LGA_11" in row)
+    assert "▲ 16.50 +15.00 · +1000 %" in november
+    assert "▼" in rows[0], "the lowest is marked"
+
+
+def test_numbers_that_differ_by_rounding_only_or_are_beyond_floats(
+    new_project: Callable[[], Project], show: Callable[..., Shown]
+) -> None:
+    project = new_project()
+    code = (
+        'from pytest_ductaflow import record_measure\nrecord_measure("total", {})\nrecord_measure("id", {})'
+    )
+    project.flow("odd", code.format('0.1 + 0.2 if config["k"] % 2 else 0.3', 'config["seed"]'))
+    seeds = [2**53, 2**53 + 1]
+    project.instance("odd", scenarios={"k": [1, 2, 3], "seed": seeds}, name="{k}_{seed}")
+    project.run_apart().assert_outcomes(passed=6)
+    page = show(project.root / "runs/conductor_status_report.html", "#sort=name")
+    assert page.column("seed") == [str(seed) for seed in seeds] * 3
+    assert page.column("id") == page.column("seed")
+    page.view("compare")
+    page.set("compare.measure", "measure:total")
+    page.set("compare.over", "dimension:k")
+    page.set("compare.kind", "lines")
+    assert len(page.all("#compare svg .mark")) >= 3
+    page.view("runs")
+    page.choose("seed", str(seeds[1]))
+    assert len(page.names) == 3
+
+
+def test_a_session_is_compared_with_an_older_copy_of_the_runs(
+    new_project: Callable[[], Project], show: Callable[..., Shown]
+) -> None:
+    project = new_project()
+    flow = 'from pytest_ductaflow import record_measure\nrecord_measure("cost", {cost}, unit="EUR")\n{more}'
+    project.flow("plan", flow.format(cost=20, more=""))
+    project.instance("plan", scenarios={"year": [2025, 2030]}, name="{year}")
+    project.run_apart().assert_outcomes(passed=2)
+    shutil.copytree(project.root / "runs", project.root / "before")
+    project.flow("plan", flow.format(cost=25, more='assert config["year"] < 2030'))
+    project.run_apart("--ductaflow-compare=before").assert_outcomes(passed=1, failed=1)
+    page = show(project.root / "runs/conductor_status_report.html")
+    page.view("compare")
+    rows = page.js(
+        "[...document.querySelector('#compare tbody').rows].map((row) => row.innerText.replace(/\\s+/g, ' '))"
+    )
+    assert re.match(r"✖ 2030 ● green → ✖ red worse .* 20 → 25 \+5 · \+25 %", rows[0].strip()), rows[0]
+    assert re.match(r"● 2025 ● green .* 20 → 25 \+5 · \+25 %", rows[1].strip()), rows[1]
 
 
 # --- for whom, and on what ---

@@ -157,10 +157,11 @@ def test_runs_leave_no_descriptor_thread_or_process_behind(run: Run) -> None:
     run("print(1)")
     process = psutil.Process()
     before = (process.num_fds(), process.num_threads())
+    others = processes_of_runs(process)  # a browser of other tests
     for _ in range(3):
         run("print(1)")
     assert (process.num_fds(), process.num_threads()) == before
-    assert processes_of_runs(process) == []
+    assert set(processes_of_runs(process)) <= set(others)
 
 
 def processes_of_runs(process: psutil.Process) -> list[psutil.Process]:
@@ -168,9 +169,10 @@ def processes_of_runs(process: psutil.Process) -> list[psutil.Process]:
     found = []
     for child in process.children(recursive=True):
         with contextlib.suppress(psutil.NoSuchProcess):
-            if "fork_server" not in " ".join(child.cmdline()):
+            if "fork_server" in " ".join(child.cmdline()):
+                assert child.parent() != process or len(child.children()) <= 1
+            else:
                 found.append(child)
-    assert all(len(warm.children()) <= 1 for warm in process.children())
     return found
 
 

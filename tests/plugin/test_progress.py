@@ -8,6 +8,7 @@ import os
 import pty
 import re
 import select
+import signal
 import struct
 import subprocess
 import sys
@@ -38,6 +39,7 @@ if config.get("fails"):
 
 def _control_the_terminal() -> None:
     """Ctrl-C reaches this process, and those that it starts."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored below a shell's background job
     os.setsid()
     fcntl.ioctl(0, termios.TIOCSCTTY, 0)
 

@@ -82,6 +82,12 @@ NEAR = {"rtol": 0.1, "warn_atol": 2}
         (111, {"rtol": 0.1, "atol": 1}, "green: x = 111"),
         (999, {"warn_rtol": 0}, "orange: x = 999, not 100 (warn_rtol, baseline runs/fit/base)"),
         (90, {"max": 50, "rtol": 0.01}, "red: x = 90, expected at most 50 and expected 100 ± 1 (baseline*"),
+        (100.0000001, {}, "red: x = 100.0000001, expected 100 (baseline runs/fit/base)"),
+        (100.0000001, {"warn_atol": 1e-9}, "orange: x = 100.0000001, not 100 ± 1e-09 (warn_atol, base*"),
+        (100.3, {"atol": 0.3}, "green: x = 100.3"),  # the difference is 0.29999999999999716
+        (99.9, {"atol": 0.1}, "green: x = 99.9"),  # 0.09999999999999432
+        (100.1, {"atol": 0.1}, "green: x = 100.1"),  # 0.09999999999999432
+        (100.7, {"rtol": 0.007}, "green: x = 100.7"),  # 0.7000000000000028
         ("a", NEAR, 'red: x = "a", expected 100 (baseline runs/fit/base)'),
         (True, {}, "red: x = true, expected 100 (baseline runs/fit/base)"),
     ],
@@ -91,6 +97,14 @@ def test_a_baseline(value: Any, bounds: dict[str, Any], said: str, tmp_path: Pat
     write_record(tmp_path / "runs/fit/base", made(x=100))
     found = judged(value, {"baseline": "runs/fit/base", **bounds}, tmp_path)
     assert found.startswith(said.rstrip("*")) if said.endswith("*") else found == said
+
+
+def test_a_rounding_error_is_no_difference(tmp_path: Path) -> None:
+    (tmp_path / "runs/fit/base").mkdir(parents=True)
+    write_record(tmp_path / "runs/fit/base", made(x=1.0))
+    assert 1.1 - 1.0 > 0.1
+    assert judged(1.1, {"baseline": "runs/fit/base", "atol": 0.1}, tmp_path) == "green: x = 1.1"
+    assert judged(1.1000001, {"baseline": "runs/fit/base", "atol": 0.1}, tmp_path).startswith("red: ")
 
 
 def test_a_baseline_that_has_no_such_measure_is_red_and_says_why(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ import pytest
 
 from pytest_ductaflow import generate_status_report
 from pytest_ductaflow.record import Record, lock, write_record
+from pytest_ductaflow.report import rows
 from pytest_ductaflow.report.page import is_current, read_back, render
 from pytest_ductaflow.report.rows import Place
 from pytest_ductaflow.report.sweep import Sweep
@@ -163,9 +164,38 @@ def test_any_text_and_any_number_can_be_written_to_a_file(tmp_path: Path) -> Non
     assert Page(text).data["configs"]["flows/fit.py"] == {
         "nan": "NaN",
         "list": ["Infinity", {"low": "-Infinity"}],
-        "big": 2**70,
+        "big": str(2**70),  # a browser would round it
         "small": 1e-300,
     }
+
+
+def test_results_of_one_name_are_one_row_that_says_all_that_was_stated(tmp_path: Path) -> None:
+    root = tmp_path / "runs"
+    run(root / "a", status="warning")
+    results = [
+        {"scenario": "a", "status": "success"},
+        {"scenario": "a", "status": "FAILED", "error": "boom"},
+        {"scenario": "zz", "status": "failed", "error": "first"},
+        {"scenario": "zz", "status": "failed", "error": "second"},
+    ]
+    page = root / "page.html"
+    page.write_text(generate_status_report(results, root), "utf-8")
+    shown = {
+        row["name"]: (row["light"], row["error"]["message"]) for row in Page(page.read_text("utf-8")).rows
+    }
+    assert shown == {"a": ("red", "boom"), "zz": ("red", "first\nsecond")}
+    before = {row["path"]: row for row in read_back(page)}
+    assert not rows.is_current(before["a"], root), "what was stated is no record"
+
+
+def test_one_and_true_are_two_values(tmp_path: Path) -> None:
+    root = tmp_path / "runs"
+    run(root / "a", config={"flag": 1})
+    run(root / "b", config={"flag": True})
+    page = tmp_path / "page.html"
+    page.write_text(generate_status_report(model_root=root), "utf-8")
+    configs = [row["config"]["flag"] for row in read_back(page)]
+    assert json.dumps(configs) == "[1, true]"
 
 
 def test_secrets_are_hidden(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import random
+import shutil
 import string
 import threading
 from collections.abc import Callable
@@ -161,6 +162,47 @@ def test_a_rerun_counts_once(place: Place) -> None:
 
 
 # --- the time that is left ---
+
+
+def test_a_rerun_starts_before_anybody_looked(place: Place) -> None:
+    seen = Sweep(place)
+    seen.expect([expected("a"), expected("b")])
+    for name in "ab":
+        run(place.runs / f"fit/{name}", status="error")
+        seen.start(f"i.json::{name}")
+        seen.end(f"i.json::{name}", worker="gw0", fresh=False)
+    seen.start("i.json::a")
+    assert lights(seen.rows()) == {"a": "running", "b": "red"}
+    run(place.runs / "fit/a")
+    seen.end("i.json::a", worker="gw0", fresh=False)
+    assert lights(seen.rows()) == {"a": "green", "b": "red"}
+
+
+def test_a_page_shows_what_others_ran_meanwhile(place: Place) -> None:
+    for name in ("a", "b", "gone"):
+        run(place.runs / f"fit/{name}")
+    seen = Sweep(place, {"id": "now", "state": "finished"})
+    seen.expect([expected("a")])
+    seen.end("i.json::a", worker="main", fresh=False)
+    assert lights(seen.rows()) == {"a": "green", "b": "green", "gone": "green"}
+    run(place.runs / "fit/a", status="error")
+    run(place.runs / "fit/b", status="warning")
+    run(place.runs / "fit/new")
+    shutil.rmtree(place.runs / "fit/gone")
+    render(seen, finished=True)
+    assert lights(seen.rows()) == {"a": "red", "b": "orange", "new": "green"}
+
+
+def test_what_is_skipped_is_no_result_of_this_session(place: Place) -> None:
+    run(place.runs / "fit/a")
+    seen = Sweep(place, {"id": "now"})
+    seen.expect([expected("a"), expected("never")])
+    for name in ("a", "never"):
+        seen.end(f"i.json::{name}", worker="main", fresh=False, skipped=True)
+    assert seen.counts().total() == 0
+    found = {row["name"]: row for row in seen.rows(finished=True)}
+    assert (found["a"]["light"], found["a"]["now"]) == ("green", False)
+    assert (found["never"]["light"], found["never"]["now"]) == ("waiting", False)
 
 
 def test_nobody_guesses_without_any_duration(place: Place) -> None:

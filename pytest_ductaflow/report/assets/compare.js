@@ -9,7 +9,7 @@
   "use strict";
 
   const { bars, lines, heatmap } = globalThis.Ductaflow.charts;
-  const { picture, text, own, isNumber, collator, formatter, signed, percent, duration, count } =
+  const { picture, text, own, isNumber, formatter, signed, percent, duration, count } =
     globalThis.Ductaflow.pictures;
   const { measuresOf, lightIn } = globalThis.Ductaflow.pictures;
 
@@ -393,15 +393,10 @@
 
   function order(rows, columns, sort) {
     if (!sort) return rows;
-    const down = sort.startsWith("-");
-    const column = columns.find((one) => one.key === (down ? sort.slice(1) : sort));
+    const column = columns.find((one) => one.key === sort.replace(/^-/, ""));
+    const direction = sort.startsWith("-") ? -1 : 1;
     const keyed = rows.map((row) => [column.value(row), row]);
-    const kind = (value) => (value === undefined || value === null ? 2 : isNumber(value) ? 0 : 1);
-    keyed.sort(([a], [b]) => {
-      if (kind(a) !== kind(b) || kind(a) === 2) return kind(a) - kind(b);
-      const up = kind(a) === 0 ? a - b : collator.compare(text(a), text(b));
-      return down ? -up : up;
-    });
+    keyed.sort(([a], [b]) => Ductaflow.order(a, b, direction));
     return keyed.map(([, row]) => row);
   }
 

@@ -89,16 +89,12 @@ var Ductaflow = {};
     return `${number(size)} ${word}${size === 1 ? "" : "s"}`;
   }
 
-  /** The order of values of any kind: numbers before texts, texts with numbers in them as people order them. */
+  /** The order of values of any kind: numbers, then texts, in either direction; what is missing is last. */
   const collator = new Intl.Collator(undefined, { numeric: true });
-  function order(a, b) {
-    if (a === b) return 0;
-    if (a === undefined || a === null) return 1;
-    if (b === undefined || b === null) return -1;
-    if (typeof a === "number" && typeof b === "number") return a - b;
-    if (typeof a === "number") return -1;
-    if (typeof b === "number") return 1;
-    return collator.compare(text(a), text(b));
+  const kind = (value) => (value === undefined || value === null ? 2 : typeof value === "number" ? 0 : 1);
+  function order(a, b, direction = 1) {
+    if (kind(a) !== kind(b) || kind(a) === 2) return kind(a) - kind(b);
+    return direction * (kind(a) === 0 ? a - b : collator.compare(text(a), text(b)));
   }
 
   /** A row and the runs nested in it. */
@@ -118,11 +114,12 @@ var Ductaflow = {};
   /** Set keys of the state; an empty value removes one. */
   function set(key, value) {
     const changes = typeof key === "string" ? { [key]: value } : key;
+    const elsewhere = "view" in changes && changes.view !== get("view"); // the way back is to what was seen
     for (const [name, wanted] of Object.entries(changes)) {
       if (wanted) state.set(name, wanted);
       else state.delete(name);
     }
-    history.replaceState(null, "", `#${state}`);
+    history[elsewhere ? "pushState" : "replaceState"](null, "", `#${state}`);
     listener();
   }
 

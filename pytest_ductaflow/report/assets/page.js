@@ -38,7 +38,8 @@
         .get("open")
         .split("|")
         .filter((one) => one && one !== path);
-      state.set({ view: "", open: [...others, path].join("|") });
+      const hidden = !visible.some((row) => row.path === path); // then the filters go
+      state.set({ ...(hidden ? unfiltered() : {}), view: "", open: [...others, path].join("|") });
       document.getElementById(`row-${path}`)?.scrollIntoView({ block: "center" });
       document.querySelector(`[data-path="${CSS.escape(path)}"]`)?.focus();
     },
@@ -108,16 +109,25 @@
     return [...new Set(page.rows.map(of).filter((value) => value !== undefined))].sort(order);
   }
 
+  // Always the same element: another one would break what is being composed, and forget what to undo.
+  let composing = false;
+  const search = el("input", {
+    type: "search",
+    placeholder: "search name, flow, error, warning",
+    "aria-label": "search",
+    oninput: () => composing || state.set("q", search.value),
+    oncompositionstart: () => {
+      composing = true;
+    },
+    oncompositionend: () => {
+      composing = false;
+      state.set("q", search.value);
+    },
+  });
+
   function filters() {
     const flows = values((row) => row.flow);
-    const search = el("input", {
-      type: "search",
-      placeholder: "search name, flow, error, warning",
-      "aria-label": "search",
-      value: state.get("q"),
-      "data-key": "q",
-      oninput: (event) => state.set("q", event.target.value),
-    });
+    if (!composing && search.value !== state.get("q")) search.value = state.get("q");
     return [
       search,
       page.dimensions.map((name) => {
@@ -138,16 +148,17 @@
           }),
           " this session only",
         ),
-      [...state.keys()].some((key) => ["q", "light", "flow", "now"].includes(key) || key.startsWith("d.")) &&
-        el("button", { type: "button", onclick: clear }, "clear filters"),
+      Object.keys(unfiltered()).length > 0 &&
+        el("button", { type: "button", onclick: () => state.set(unfiltered()) }, "clear filters"),
     ];
   }
 
-  function clear() {
+  /** The change of the state that leaves no filter. */
+  function unfiltered() {
     const keys = state
       .keys()
       .filter((key) => ["q", "light", "flow", "now"].includes(key) || key.startsWith("d."));
-    state.set(Object.fromEntries(keys.map((key) => [key, ""])));
+    return Object.fromEntries(keys.map((key) => [key, ""]));
   }
 
   // --- header ---
@@ -246,6 +257,9 @@
     return [
       el("h1", {}, page.project, " ", el("small", { class: "muted" }, "scenarios")),
       el("p", { class: "condition", role: "status" }, condition(found)),
+      (session?.problems ?? []).map((problem) =>
+        el("p", { class: "problem message" }, el("strong", {}, "✖ not collected: "), problem),
+      ),
       el("div", { class: "chips" }, chips(found)),
       shares(found),
       squares(),
@@ -286,7 +300,7 @@
               cluster.example !== cluster.message &&
               el("p", { class: "muted message" }, `for example: ${cluster.example}`),
             (cluster.common ?? []).map((fact) => el("p", { class: "fact" }, fact)),
-            members(cluster.paths),
+            members(cluster),
           ),
         ),
       ),
@@ -294,12 +308,18 @@
     ];
   }
 
-  function members(paths) {
+  const expanded = new Set(); // clusters of which all members are shown
+  let printing = false;
+
+  function members({ place, type, message, paths }) {
+    const key = [place, type, message].join(" ");
+    const all = printing || expanded.has(key) || paths.length <= 10;
     const link = (path) =>
       el(
         "a",
         {
           href: `#open=${encodeURIComponent(path)}`,
+          "data-member": `${key} ${path}`,
           onclick: (event) => {
             event.preventDefault();
             api.open(path);
@@ -307,33 +327,38 @@
         },
         byPath.get(path)?.name ?? path,
       );
-    const element = el("p", { class: "members" }, paths.slice(0, 10).map(link));
-    if (paths.length > 10) {
-      element.append(
-        el(
-          "button",
-          {
-            type: "button",
-            onclick: (event) => {
-              event.target.remove();
-              element.append(...paths.slice(10).map(link));
-            },
-          },
-          `and ${paths.length - 10} more`,
-        ),
-      );
-    }
-    return element;
+    const more = {
+      type: "button",
+      "data-member": key,
+      onclick: () => {
+        expanded.add(key);
+        render();
+      },
+    };
+    return el(
+      "p",
+      { class: "members" },
+      paths.slice(0, all ? paths.length : 10).map(link),
+      !all && el("button", more, `and ${paths.length - 10} more`),
+    );
   }
+
+  for (const [name, prints] of [
+    ["beforeprint", true],
+    ["afterprint", false],
+  ])
+    window.addEventListener(name, () => {
+      printing = prints;
+      render();
+    });
 
   Ductaflow.failures = (element) => {
     const shown = [
       ...clusters("Failures", page.clusters, page.unshown.clusters),
       ...clusters("Warnings", page.warnings, page.unshown.warnings),
     ];
-    element.replaceChildren(
-      ...(shown.length ? shown.flat() : [el("p", { class: "muted" }, "Nothing failed, and nothing warned.")]),
-    );
+    const nothing = el("p", { class: "muted" }, "Nothing failed, and nothing warned.");
+    replace(element, shown.length ? shown : [nothing], ["member"]);
   };
 
   // --- views ---
@@ -385,12 +410,11 @@
     ),
   };
 
-  /** Replace those of an element's children that changed; what has the focus keeps it, with its cursor. */
+  /** Replace those of an element's children that changed; what has the focus keeps it. */
   function replace(element, children, keys) {
     const active = element.contains(document.activeElement) ? document.activeElement : null;
     const key = active && keys.find((name) => active.dataset[name] !== undefined);
     const value = key && active.dataset[key];
-    const cursor = active?.tagName === "INPUT" && active.type === "search" ? active.selectionStart : null;
     const wanted = children.flat(3).filter(Boolean);
     wanted.forEach((child, index) => {
       const there = element.childNodes[index];
@@ -399,9 +423,7 @@
     });
     while (element.childNodes.length > wanted.length) element.lastChild.remove();
     if (document.activeElement === active) return;
-    const again = key && element.querySelector(`[data-${key}="${CSS.escape(value)}"]`);
-    again?.focus({ preventScroll: true });
-    if (again && cursor !== null) again.setSelectionRange(cursor, cursor);
+    if (key) element.querySelector(`[data-${key}="${CSS.escape(value)}"]`)?.focus({ preventScroll: true });
   }
 
   /** What ran when the session died was interrupted. */
@@ -425,7 +447,7 @@
     replace(parts.head, header(), ["light"]);
     replace(parts.tabs, tabs(views, view), ["view"]);
     replace(parts.filters, filters(), ["key"]);
-    parts.filters.hidden = !["runs", "compare", "timeline"].includes(view) || !page.rows.length;
+    parts.filters.hidden = !["runs", "compare", "graph", "timeline"].includes(view) || !page.rows.length;
     for (const [name, element] of Object.entries(parts.views)) {
       element.hidden = name !== view;
       if (name === view) Ductaflow[name](element, page, api);

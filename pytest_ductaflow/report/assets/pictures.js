@@ -37,18 +37,23 @@
 
   /** How to write these numbers so that they can be compared: one number of decimals for all of them. */
   function formatter(values) {
-    let largest = 0;
+    let [low, high] = [Number.POSITIVE_INFINITY, Number.NEGATIVE_INFINITY];
     let whole = true;
     for (const value of values) {
       if (!isNumber(value)) continue;
-      largest = Math.max(largest, Math.abs(value));
+      [low, high] = [Math.min(low, value), Math.max(high, value)];
       whole = whole && Number.isInteger(value);
     }
-    if (largest >= 1e12 || (largest > 0 && largest < 1e-3)) {
+    if (low > high) [low, high] = [0, 0];
+    const largest = Math.max(Math.abs(low), Math.abs(high));
+    const span = high - low > 1e-9 * largest ? high - low : 0; // less is rounding
+    const long = largest >= 1e15 || (largest >= 1e12 && !(whole && span > 0 && span < largest / 1000));
+    if (long || (largest > 0 && largest < 1e-3)) {
       return (value) => (value === 0 ? "0" : minus(value.toExponential(2)));
     }
-    const decimals =
-      whole || largest === 0 ? 0 : Math.min(6, Math.max(0, 3 - Math.floor(Math.log10(largest))));
+    const usual = largest > 0 ? Math.min(6, 3 - Math.floor(Math.log10(largest))) : 0;
+    const apart = span > 0 ? Math.min(10, 1 - Math.floor(Math.log10(span))) : 0; // to tell values apart
+    const decimals = whole ? 0 : Math.max(0, usual, apart);
     const fixed = intl({ minimumFractionDigits: decimals, maximumFractionDigits: decimals });
     const small = intl({ maximumSignificantDigits: 2 });
     return (value) =>
@@ -98,14 +103,15 @@
 
   /** Round numbers from at most `low` to at least `high`, about `wanted` of them. */
   function ticks(low, high, wanted) {
-    const span = high - low || Math.abs(high) || 1;
+    const alike = high - low <= 1e-11 * Math.max(Math.abs(low), Math.abs(high)); // but for rounding
+    const span = alike ? Math.abs(high) || 1 : high - low;
     const rough = span / Math.max(1, wanted);
     const power = 10 ** Math.floor(Math.log10(rough));
     const step = power * ([1, 2, 2.5, 5].find((factor) => factor * power >= rough * 0.999) || 10);
     const first = Math.floor(low / step + 1e-9);
-    const last = Math.ceil((high === low ? low + span : high) / step - 1e-9);
+    const last = Math.ceil((alike ? low + span : high) / step - 1e-9);
     return Array.from({ length: last - first + 1 }, (_, index) =>
-      Number(((first + index) * step).toPrecision(12)),
+      Number(((first + index) * step).toPrecision(15)),
     );
   }
 

@@ -8,6 +8,7 @@
   const SEVERITY = Object.keys(LIGHTS);
   const elements = new Map(); // path to the row's key and elements
   let limit = STEP;
+  let reached = new Set(); // the opened rows, each of which was in sight once
   let longest = 0; // of all rows, in seconds
   let page = null;
   let api = null;
@@ -94,10 +95,14 @@
     );
   }
 
+  function clusterOf(row) {
+    return page.clusters?.find((found) => found.count > 1 && found.paths.includes(row.path));
+  }
+
   function failure(row) {
     const { error } = row;
     if (!error) return [];
-    const cluster = page.clusters?.find((found) => found.count > 1 && found.paths.includes(row.path));
+    const cluster = clusterOf(row);
     return el(
       "section",
       { class: "failure" },
@@ -124,7 +129,7 @@
           "p",
           {},
           `${cluster.count} instances fail like this. `,
-          el("a", { href: "#view=failures" }, "All failures"),
+          here("view=failures", () => api.set("view", "failures"), "All failures"),
         ),
     );
   }
@@ -292,7 +297,16 @@
 
   function link(path) {
     const row = api.byPath(path);
-    return row ? el("a", { href: `#view=runs&open=${encodeURIComponent(path)}` }, row.name) : path;
+    return row ? here(`open=${encodeURIComponent(path)}`, () => api.open(path), row.name) : path;
+  }
+
+  /** A link to another place of the page, where the filters and the order stay as they are. */
+  function here(fragment, go, words) {
+    const onclick = (event) => {
+      event.preventDefault();
+      go();
+    };
+    return el("a", { href: `#${fragment}`, onclick }, words);
   }
 
   function nested(row, instance) {
@@ -301,7 +315,8 @@
       "div",
       { class: "nested" },
       row.runs.map((run) => {
-        const element = fold(run.path, run.light === "red" || run.light === "running", {}, [
+        const usually = run.light === "red" || run.light === "running" || isOpen(run);
+        const element = fold(run.path, usually, {}, [
           light(run, true),
           el("span", { class: "name" }, run.name),
           el("span", { class: "muted" }, run.flow),
@@ -312,6 +327,7 @@
           if (element.open && element.children.length < 2) element.append(details(run, instance));
         };
         element.addEventListener("toggle", fill);
+        element.firstChild.addEventListener("click", () => open(run, !element.open));
         fill();
         return element;
       }),
@@ -320,7 +336,7 @@
 
   function details(row, instance = row) {
     const paths = files(row);
-    return el(
+    const element = el(
       "div",
       { class: "details" },
       progress(row),
@@ -353,6 +369,9 @@
       ),
       commands(row, instance),
     );
+    for (const one of element.querySelectorAll("a, button:not([data-focus])"))
+      one.dataset.focus ??= `${row.path} ${one.title || one.textContent}`;
+    return element;
   }
 
   // --- the table ---
@@ -448,36 +467,46 @@
     return opened().includes(row.path);
   }
 
-  function toggle(row) {
-    const others = opened().filter((path) => path !== row.path);
-    api.set("open", (isOpen(row) ? others : [...others, row.path]).join("|"));
+  /** Open or close a row, with the runs nested in it. */
+  function open(row, wanted) {
+    const others = opened().filter((path) => path !== row.path && !path.startsWith(`${row.path}/`));
+    api.set("open", (wanted ? [...others, row.path] : others).join("|"));
   }
 
-  /** The elements of a row, made again only if it, or what is shown of it, changed. */
+  /** The elements of a row, each made again only if what it shows changed: somebody may be reading it. */
   function rowElements(row, shown) {
-    const open = isOpen(row);
-    const key = `${open} ${longest} ${page.session?.state} ${shown.map((column) => column.key)} ${JSON.stringify(row)}`;
-    const known = elements.get(row.path);
-    if (known?.key === key) return known.parts;
+    const known = elements.get(row.path) ?? {};
+    elements.set(row.path, known);
+    const data = JSON.stringify(row);
+    const state = page.session?.state;
+    const key = [isOpen(row), longest, state, ...shown.map((column) => column.key), data].join(" ");
+    if (known.key !== key) Object.assign(known, { key, line: lineOf(row, shown) });
+    if (!isOpen(row)) return [known.line];
+    const unsettled = ["running", "waiting"].includes(row.light);
+    const around = [
+      unsettled && [state, (row.needs ?? []).map((path) => api.byPath(path)?.light)],
+      clusterOf(row)?.count,
+      partsOf(row).map((part) => Object.keys(part.config ?? {}).filter((name) => varies(part.flow, name))),
+    ];
+    const openedKey = JSON.stringify(around) + data;
+    if (known.openedKey !== openedKey) {
+      const opened = el("tr", { class: "opened", id: `opened-${row.path}` }, el("td", {}, details(row)));
+      Object.assign(known, { openedKey, opened });
+    }
+    known.opened.cells[0].colSpan = shown.length;
+    return [known.line, known.opened];
+  }
+
+  function lineOf(row, shown) {
     const cells = shown.map((column) =>
       el("td", { "data-title": column.title, class: column.figure ? "figure" : null }, column.cell(row)),
     );
-    const line = el("tr", { class: `row ${row.light}${open ? " open" : ""}`, id: `row-${row.path}` }, cells);
+    const name = `row ${row.light}${isOpen(row) ? " open" : ""}`;
+    const line = el("tr", { class: name, id: `row-${row.path}` }, cells);
     line.addEventListener("click", (event) => {
-      if (!event.target.closest("a") && !String(getSelection())) toggle(row);
+      if (!event.target.closest("a") && !String(getSelection())) open(row, !isOpen(row));
     });
-    const parts = open
-      ? [
-          line,
-          el(
-            "tr",
-            { class: "opened", id: `opened-${row.path}` },
-            el("td", { colspan: shown.length }, details(row)),
-          ),
-        ]
-      : [line];
-    elements.set(row.path, { key, parts });
-    return parts;
+    return line;
   }
 
   /** Put elements into a parent; those that are there already are not touched. */
@@ -494,7 +523,7 @@
     if (!column) return found;
     const direction = wanted.startsWith("-") ? -1 : 1;
     const keyed = found.map((row, index) => [column.value(row), index, row]);
-    keyed.sort((a, b) => direction * order(a[0], b[0]) || a[1] - b[1]);
+    keyed.sort((a, b) => order(a[0], b[0], direction) || a[1] - b[1]);
     return keyed.map((entry) => entry[2]);
   }
 
@@ -517,17 +546,21 @@
     );
   }
 
+  window.addEventListener("beforeprint", () => {
+    limit = Number.POSITIVE_INFINITY;
+    api?.set({});
+  });
+
   Ductaflow.runs = (element, data, given) => {
-    const first = page === null;
     page = data;
     api = given;
     varying.clear();
     const shown = columns();
     const found = sorted(api.visible(), shown);
-    for (const path of opened()) {
-      const index = found.findIndex((row) => row.path === path);
-      if (first && index >= limit) limit = index + 1;
+    for (const path of opened().filter((one) => !reached.has(one))) {
+      limit = Math.max(limit, 1 + found.findIndex((row) => row.path === path));
     }
+    reached = new Set(opened());
     if (!element.querySelector("table")) {
       element.append(
         el("p", { class: "count muted", role: "status" }),
@@ -569,7 +602,7 @@
         : `${number(found.length)} of ${count(page.rows.length, "instance")}`;
     more.hidden = found.length <= limit;
     more.textContent = `show more (${number(found.length - limit)})`;
-    for (const name of ["path", "sort", "fold"]) {
+    for (const name of ["path", "sort", "fold", "focus"]) {
       if (focused[name])
         element
           .querySelector(`[data-${name}="${CSS.escape(focused[name])}"]`)
