@@ -99,8 +99,10 @@ class Live:
     def pytest_collectreport(self, report: pytest.CollectReport) -> None:
         """A file that cannot be read: what is in it will not run."""
         if report.failed:
-            text = f"{report.nodeid}: {_problem(report)}"[:_LONGEST]
-            self._session["problems"] = list(dict.fromkeys([*self._session.get("problems", ()), text]))
+            problem, known = _problem(report), self._session.setdefault("problems", [])
+            text = problem if problem.startswith(report.nodeid) else f"{report.nodeid}: {problem}"
+            if text[:_LONGEST] not in known:  # each of xdist's workers says it
+                known.append(text[:_LONGEST])
 
     def pytest_sessionfinish(self, session: pytest.Session, exitstatus: int) -> None:
         """The last page: what was not run is not going to."""
