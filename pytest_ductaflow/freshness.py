@@ -63,6 +63,7 @@ _OURS: Final = re.compile(
 )
 #: The first component of each path in a distribution's list of files.
 _TOP_LEVEL: Final = re.compile(r"^([A-Za-z_]\w*)(?:/|\.(?:py|so|pyd|abi3|cpython)\b)", re.MULTILINE)
+_PACKAGE: Final = os.path.join(os.path.dirname(os.path.abspath(__file__)), "")
 _OUTPUT_ENDING: Final = "_execution_output.txt"
 
 
@@ -113,7 +114,8 @@ def declared(asked: Asked, code: Iterable[Path], earlier: Iterable[str] = ()) ->
         _find(text, (root, directory), found, directories=True)
     for path in code:
         known = digests.of_project(root).of(path)
-        if known is not None:
+        # In a clone of ductaflow itself its own modules are below the root: they name no data.
+        if known is not None and not str(path).startswith(_PACKAGE):
             for text in meaning.mentions_in(path, known).texts:
                 _find(text, (root, directory), found, directories=False)
                 if text.startswith("/"):  # the end of an f-string: {root}/data/a.csv
@@ -138,7 +140,12 @@ def _find(text: str, places: Sequence[Path], found: dict[str, str], *, directori
         return
     text = os.path.expanduser(text)
     root = places[0]
-    if _WILD.search(text) and ("/" in text or len(places) == 1):
+    if not directories and not text.strip("/*?."):  # wildcards only: not every file that there is
+        return
+    wild = _WILD.search(text)
+    # The end of an f-string, as in {root}/**/*.csv, is no pattern for the whole disk.
+    everywhere = wild and os.path.isabs(text) and not text[: wild.start()].rpartition("/")[0].strip("/")
+    if wild and not everywhere and ("/" in text or len(places) == 1):
         for path in glob.iglob(os.path.join(glob.escape(str(root)), text), recursive=True):
             if os.path.isfile(path):
                 found.setdefault(name_of(path, root), "")

@@ -182,6 +182,9 @@ class Reporting:
         if fresh := sum(outcome.fresh for outcome in self._endings.outcomes):
             terminalreporter.write(f"({fresh} up to date)")
         terminalreporter.line("")
+        if self._endings.stopped:
+            missing, of = self._endings.stopped
+            terminalreporter.write_line(f"stopped: {missing:,} of {of:,} instances did not end", yellow=True)
 
     def _show_endings(self, terminalreporter: pytest.TerminalReporter) -> None:
         from pytest_ductaflow.report import summary  # only a session with instances gets here

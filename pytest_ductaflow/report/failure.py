@@ -101,7 +101,12 @@ def commands(record: Record, directory: Path, root: Path) -> dict[str, str]:
     failed_in, failed = _failed_run(record, directory)
     notebook = RunDirectory(failed_in, Path(failed.flow).stem).notebook
     found = {"open": f"jupyter lab {shlex.quote(_shown(notebook, root))}"}
-    return {"re-run": f"pytest {shlex.quote(record.node_id)}", **found} if record.node_id else found
+    if not record.node_id:
+        return found
+    # What is red by what is expected of it alone is judged again, but not executed.
+    judged = (record.error or {}).get("type") == EXPECTATION_ERROR
+    force = "--ductaflow-force " if judged else ""
+    return {"re-run": f"pytest {force}{shlex.quote(record.node_id)}", **found}
 
 
 def _failed_run(record: Record, directory: Path) -> tuple[Path, Record]:

@@ -226,7 +226,8 @@ def _needs(record: Record, path: Path, place: Place) -> list[str]:
     """The instances whose outputs a run read."""
     own = _relative(path, place.runs)
     read_below = (name.split("/") for name in record.inputs if name.startswith(f"{place.runs.name}/"))
-    return sorted({"/".join(parts[1:3]) for parts in read_below if len(parts) > 3} - {own})
+    needed = {"/".join(parts[1:3]) for parts in read_below if len(parts) > 3}
+    return sorted(one for one in needed if not f"{own}/".startswith(f"{one}/"))  # it is no part of them
 
 
 def _measures(record: Record) -> Row:

@@ -66,7 +66,7 @@ def test_a_regression_is_a_failed_test(one: Project) -> None:
             '>       "delay": {',
             "E   delay = 34.2 min, expected at most 30",
             f"instances/step.json:{line}: ExpectationError",
-            "re-run: pytest instances/step.json::bad",
+            "re-run: pytest --ductaflow-force instances/step.json::bad",
             f"*FlowWarning: ⚠️ delay = 25 min, over 20 (warn_max) (instances/step.json:{line})",
             "1 green  1 orange  1 red*",
             f"FAILED instances/step.json::bad - instances/step.json:{line}: ExpectationError: delay = 34.2 min, *",

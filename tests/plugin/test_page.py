@@ -89,7 +89,8 @@ def test_a_session_that_was_stopped_says_so(project: Project) -> None:
         assert time.monotonic() < until
         time.sleep(0.05)
     os.kill(process.pid, signal.SIGINT)
-    process.communicate(timeout=60)
+    said, _ = process.communicate(timeout=60)
+    assert "stopped: 2 of 3 instances did not end" in said
     assert "✖ stopped: 2 of 3 instances did not end" in summary.read_text("utf-8").splitlines()[0]
     assert data(project)["session"]["state"] == "stopped"
     assert lights(project) == {"x1": "green", "x2": "red", "x3": "waiting"}

@@ -7,9 +7,14 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 import pytest
+
+import pytest_ductaflow
+from pytest_ductaflow import freshness
 
 if TYPE_CHECKING:
     from tests.conftest import Project
@@ -342,3 +347,26 @@ def test_two_sessions_execute_each_instance_once(new_project: Callable[[], Proje
     assert [session.returncode for session in sessions] == [0, 0], shown
     assert executions(project) == 3
     assert sum(text.count("up to date") for text in shown) >= 1
+
+
+def test_the_end_of_an_f_string_is_no_pattern_for_the_whole_disk(project: Project) -> None:
+    project.write("data/deep/a.csv", "1")
+    project.flow(
+        "count",
+        """
+        import glob
+        root = config["_project_root"]
+        print(len(glob.glob(f"{root}/**/*.csv", recursive=True)), "/**", "**")
+        """,
+    )
+    project.instance("count")
+    project.run_apart("instances", timeout=60).assert_outcomes(passed=1)
+    assert "data/deep/a.csv" in project.record("count/count")["inputs"]
+    assert "pytest.ini" not in project.record("count/count")["inputs"]
+    project.run_apart("instances").stdout.fnmatch_lines(["*1 up to date*"])
+
+
+def test_in_a_clone_of_ductaflow_its_own_modules_name_no_data(tmp_path: Path) -> None:
+    package = Path(pytest_ductaflow.__file__).parent
+    asked = SimpleNamespace(project_root=package.parent, directory=tmp_path, inputs=(), config={})
+    assert freshness.declared(asked, sorted(package.glob("*.py"))) == {}  # type: ignore[arg-type]

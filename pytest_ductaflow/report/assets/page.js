@@ -192,7 +192,11 @@
       return `running for ${elapsed}: ${number(done)} of ${number(mine.length)} done${upToDate}${left}`;
     }
     const word = session.state === "stopped" ? "stopped" : "finished";
-    return `${word} ${moment(session.ended)} after ${elapsed}: ${count(done, "instance")}${upToDate}${found.waiting ? `, ${found.waiting} not run` : ""}`;
+    const size =
+      done < session.selected
+        ? `${number(done)} of ${count(session.selected, "instance")}`
+        : count(done, "instance");
+    return `${word} ${moment(session.ended)} after ${elapsed}: ${size}${upToDate}${found.waiting ? `, ${found.waiting} not run` : ""}`;
   }
 
   function chips(found) {

@@ -60,7 +60,9 @@
   function commands(row, instance) {
     const found = [];
     if (instance.id) {
-      const force = instance.light === "red" || instance.light === "waiting" ? "" : "--ductaflow-force ";
+      // What is red by what is expected of it alone is judged again, but not executed.
+      const runs = ["red", "waiting"].includes(instance.light) && instance.error?.type !== "ExpectationError";
+      const force = runs ? "" : "--ductaflow-force ";
       found.push(command("re-run", `pytest ${force}${quoted(instance.id)}`));
     }
     if (row.flow && (row.files ?? USUAL_FILES).includes("notebook")) {
