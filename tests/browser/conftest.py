@@ -232,6 +232,7 @@ def show(driver: Chrome) -> Iterator[Callable[..., Shown]]:
         driver.set_window_size(WIDTH, HEIGHT)
         driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "", "features": []})
         driver.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+        driver.get("about:blank")  # a page that follows its session takes time from other tests
 
 
 def _requested(driver: Chrome) -> list[str]:
