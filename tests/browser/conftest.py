@@ -120,11 +120,11 @@ class Shown:
 
     @property
     def lights(self) -> dict[str, str]:
-        """Row to light, without its symbol."""
-        return {
-            name: re.sub(r"[^a-z ]", "", light).strip()
-            for name, light in zip(self.names, self.column("Light"), strict=True)
-        }
+        """Row to light, without its symbol. Read at once: the page may change between two looks."""
+        light = "[...row.cells].find((cell) => cell.dataset.title === 'Light').innerText"
+        row = f"(row) => [row.querySelector('.name').innerText, {light}]"
+        found = self.js(f"[...document.querySelectorAll('tr.row')].map({row})")
+        return {name: re.sub(r"[^a-z ]", "", light).strip() for name, light in found}
 
     @property
     def fragment(self) -> str:

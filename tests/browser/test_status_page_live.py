@@ -103,8 +103,8 @@ raise ValueError("after all")
 
     page.search("gate")
     page.focused.send_keys(Keys.HOME)
+    assert page.lights.keys() == {"a"}  # whose flow's name has the word
     gated.open("a-1", "a-2", "b-1")
-    assert page.lights.keys() == {"a", "b", "c0"} - {"c0", "b"}  # where the flow's name has the word
     page.until(lambda: page.lights.get("b") == "running", "the flow in the build is found by its name")
     assert page.focused.get_attribute("type") == "search"
     assert page.js("document.activeElement.selectionStart") == 0
