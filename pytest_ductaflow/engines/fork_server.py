@@ -138,8 +138,8 @@ class _Server:
     def _quiet_time(self) -> float:
         """How long to wait before the next child is forked in advance.
 
-        Between two runs it costs nobody anything; a fork beside a run slows that down, as both copy
-        the same memory.
+        Between two runs it costs nobody anything. Beside a run it takes a core, which several runs may
+        need themselves; alone, a run has its first cells to begin with, and then there is time.
         """
         return 0.0 if not self._runs else _QUIET_ALONE if len(self._runs) == 1 else _QUIET
 
