@@ -518,6 +518,7 @@ def _watch(
             cell_started=reader.cell_started,
         )
     )
+    freshness.prepare()
     stopped = None
     written = time.monotonic()
     try:

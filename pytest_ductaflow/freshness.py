@@ -543,6 +543,11 @@ def _own_path(evidence: Evidence, asked: Asked) -> list[str]:
     return [name for name in found if name not in given]
 
 
+def prepare() -> None:
+    """Have at hand what any fingerprint needs. To be called while there is nothing else to do."""
+    _owners()
+
+
 @functools.cache
 def _owners() -> dict[str, list[str]]:
     """Top-level module to the distributions it comes from, read off their lists of files."""

@@ -69,6 +69,7 @@ def of_cells(cells: Iterable[Cell], *, docstrings: bool = False) -> str:
     return digest_of_text("\n".join(found))
 
 
+@functools.lru_cache(maxsize=200)  # the same few modules are used by hundreds of runs
 def of_module(text: str, *, docstrings: bool = False) -> str:
     """Digest of what a module means. A text that is no Python counts as it is."""
     tree = _parse(text)
@@ -81,7 +82,7 @@ def statements(cell: Cell, *, docstrings: bool = False) -> list[str]:
     found = _statements(cell.source, docstrings)
     if cell.tags:
         return [f"<{' '.join(cell.tags)}>", *found, "</>"]
-    return found
+    return list(found)
 
 
 def first_difference(old: Sequence[Cell], new: Sequence[Cell]) -> int | None:
@@ -165,13 +166,14 @@ def _is_name(text: str) -> bool:
     return "/" in text or "." in text or "\\" in text
 
 
-def _statements(source: str, docstrings: bool) -> list[str]:
+@functools.lru_cache(maxsize=500)  # the same few flows run for hundreds of scenarios
+def _statements(source: str, docstrings: bool) -> tuple[str, ...]:
     if not source.lstrip().startswith("%%"):
         tree = _parse(source) or _parse(_without_magics(source))
         dumped = None if tree is None else _dumped(tree, docstrings=docstrings, is_cell=True)
         if dumped is not None:
-            return dumped
-    return [source.strip("\n")]
+            return tuple(dumped)
+    return (source.strip("\n"),)
 
 
 def _parse(text: str) -> ast.Module | None:

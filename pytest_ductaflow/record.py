@@ -308,7 +308,7 @@ def files_in(directory: RunDirectory) -> dict[str, tuple[int, int]]:
     What belongs to a nested run (a directory below with its own record or lock) is left out.
     """
     found: dict[str, tuple[int, int]] = {}
-    pending = [directory.path]
+    pending, ours = [directory.path], directory.own_files
     while pending:
         folder = pending.pop()
         entries = list(os.scandir(folder))
@@ -316,7 +316,7 @@ def files_in(directory: RunDirectory) -> dict[str, tuple[int, int]]:
         if nested and any(entry.name in (RECORD_NAME, _LOCK_NAME) for entry in entries):
             continue
         for entry in entries:
-            if not nested and (entry.name in directory.own_files or _TEMPORARY.fullmatch(entry.name)):
+            if not nested and (entry.name in ours or _TEMPORARY.fullmatch(entry.name)):
                 continue
             if entry.is_dir(follow_symlinks=False):
                 pending.append(Path(entry.path))

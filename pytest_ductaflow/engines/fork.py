@@ -53,7 +53,8 @@ class ForkRun(NotebookRun):
         """Have the fork made."""
         process = warm.current()
         environment = self.prepare_kernel(warm_process=str(process.directory))
-        self._fork = Fork(process, self.task.directory, environment, self.private / "kernel.log")
+        log = self.private / "kernel.log"
+        self._fork = Fork(process, self.task.directory, environment, log, flow=str(self.task.flow.path))
 
     def connect(self, manager: NotebookExecutionManager, kernel_name: str) -> None:
         """Execute the notebook in the fork."""
@@ -84,11 +85,18 @@ class Fork:
 
     :param environment: of the new process; it names the run's context.
     :param log: what the process prints that is not the run's.
+    :param flow: what runs in it: runs of the same flow use the same memory.
     :raises DuctaflowError: if the warm process cannot be reached.
     """
 
     def __init__(
-        self, process: warm.WarmProcess, directory: Path, environment: dict[str, str], log: Path
+        self,
+        process: warm.WarmProcess,
+        directory: Path,
+        environment: dict[str, str],
+        log: Path,
+        *,
+        flow: str = "",
     ) -> None:
         self.exit_status: int | None = None
         self.language: dict[str, Any] = {}
@@ -106,6 +114,7 @@ class Fork:
             "environment": environment,
             "umask": _umask(),
             "log": str(log),
+            "flow": flow,
         }
         try:
             with theirs:

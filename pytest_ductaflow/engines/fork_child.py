@@ -33,6 +33,7 @@ from traitlets.utils.importstring import import_item
 from pytest_ductaflow import context
 from pytest_ductaflow.engines import kernel as in_kernel
 from pytest_ductaflow.engines import tracing, wire
+from pytest_ductaflow.engines.pages import WrittenPages
 
 _PR_SET_PDEATHSIG: Final = 1
 #: Messages that show nothing: they go together with the next one that does, or with the cell's end.
@@ -221,24 +222,26 @@ def make_application(initial: dict[str, str]) -> Any:
     application.shell._sys_modules_keys = set(sys.modules)
     application._startup_files()
     tracing.installed()
-    _known_libraries.update(tracing.top_level_modules())
+    _known_libraries.update(tracing.Loaded().top_level())
     _set_by_the_kernel.update({k: v for k, v in os.environ.items() if initial.get(k) != v})
     return application
 
 
-def wait_for_run(application: Any, orders: socket.socket) -> int:
+def wait_for_run(application: Any, orders: socket.socket, loaded: tracing.Loaded, pages: WrittenPages) -> int:
     """In a fresh fork: wait for a run, be its kernel until the driver says that was all.
 
     :param orders: says what to run; brings the socket to the driver.
+    :param loaded: the modules that are.
+    :param pages: of memory, that runs write to.
     :returns: the exit status.
     """
     os.setsid()
     _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    pages.copy()
     gc.enable()
     loop = asyncio.new_event_loop()
     asyncio.set_event_loop(loop)
     _warm_up(application, loop)
-    known = set(sys.modules)
     with orders:
         received, descriptors, *_ = socket.recv_fds(orders, 1 << 16, 1)
         while received and not received.endswith(b"\n"):
@@ -252,12 +255,14 @@ def wait_for_run(application: Any, orders: socket.socket) -> int:
     run_context = context.current()
     assert run_context is not None
     application.session.connect(channel)
-    finished = in_kernel.set_up(application.shell, run_context, log, frozenset(_known_libraries))
+    finished = in_kernel.set_up(application.shell, run_context, log, loaded, frozenset(_known_libraries))
     application.start_up()
     run_context.report("ready", pid=os.getpid())
     loop.run_until_complete(_serve(application.kernel, channel))
-    _leave(application.shell, known)
+    _leave(application.shell, loaded)
     finished()
+    if request["look"]:
+        pages.look()
     return 0
 
 
@@ -331,10 +336,10 @@ async def _serve(kernel: Any, channel: socket.socket) -> None:
             await kernel.dispatch_shell(message)
 
 
-def _leave(shell: Any, known: set[str]) -> None:
+def _leave(shell: Any, loaded: tracing.Loaded) -> None:
     """End as Python does, but for taking all its modules apart: that would copy most of the shared memory.
 
-    :param known: the modules that were there before the run.
+    :param loaded: what was loaded before the run.
     """
     threading._shutdown()  # type: ignore[attr-defined] # waits for threads, as at any exit
     atexit._run_exitfuncs()
@@ -345,7 +350,7 @@ def _leave(shell: Any, known: set[str]) -> None:
     shell.displayhook.exec_result = None
     shell.user_ns.clear()
     gc.collect()
-    for module in [module for name, module in sys.modules.items() if name not in known]:
+    for module in loaded.later().values():
         file = getattr(module, "__file__", None)
         if isinstance(file, str) and not file.startswith(tracing.installed()):
             kept = ("__builtins__", "__file__")

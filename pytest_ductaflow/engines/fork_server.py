@@ -35,6 +35,7 @@ from pytest_ductaflow import context
 _INITIAL: Final = dict(os.environ)  # before a kernel is imported, which sets some
 
 from pytest_ductaflow.engines import fork_child, tracing  # noqa: E402
+from pytest_ductaflow.engines.pages import WrittenPages  # noqa: E402
 from pytest_ductaflow.engines.processes import family  # noqa: E402
 
 _PR_SET_CHILD_SUBREAPER: Final = 36
@@ -45,7 +46,7 @@ _KILL_POLL: Final = 0.005
 #: Of an order, so many bytes go together with the driver's socket.
 _ORDER: Final = 1 << 15
 #: After so many quiet seconds a child is forked in advance beside one run, and beside several.
-_QUIET_ALONE: Final = 0.05
+_QUIET_ALONE: Final = 0.006
 _QUIET: Final = 0.01
 
 
@@ -71,6 +72,7 @@ class _Run:
     context: str
     directory: str
     connection: _Connection
+    looks: bool  # at its pages
     strays: set[int] = field(default_factory=set)  # what left its process group
     status: int | None = None  # once it ended
     give_up: float = 0.0
@@ -83,8 +85,10 @@ class _Server:
         self._refused: dict[str, str] = state.get("refused", {})
         self._connections: set[_Connection] = set()
         self._runs: dict[int, _Run] = {}
-        self._frozen = False
+        self._shared: tracing.Loaded | None = None  # what all forks have in common, once it is complete
         self._spare: _Spare | None = None
+        self._pages = WrittenPages()
+        self._looked: set[str] = set()  # flows of which a run looked at its pages
         self._selector = selectors.DefaultSelector()
         self._selector.register(listener, selectors.EVENT_READ)
         self._wake, wake = socket.socketpair()
@@ -134,8 +138,8 @@ class _Server:
     def _quiet_time(self) -> float:
         """How long to wait before the next child is forked in advance.
 
-        Between two runs it costs nobody anything; a fork beside a run slows that down, as both copy
-        the same memory.
+        Between two runs it costs nobody anything. Beside a run it takes a core, which several runs may
+        need themselves; alone, a run has its first cells to begin with, and then there is time.
         """
         return 0.0 if not self._runs else _QUIET_ALONE if len(self._runs) == 1 else _QUIET
 
@@ -199,7 +203,11 @@ class _Server:
 
     def _start_run(self, connection: _Connection, message: dict[str, Any]) -> None:
         """Hand a run to the fork that waits for one."""
-        order = json.dumps(message).encode() + b"\n"
+        flow = message["flow"]
+        looks = flow not in self._looked and not any(run.looks for run in self._runs.values())
+        if looks:
+            self._looked.add(flow)
+        order = json.dumps({**message, "look": looks}).encode() + b"\n"
         while True:
             spare, self._spare = self._spare or self._fork(), None
             try:
@@ -213,15 +221,17 @@ class _Server:
         for descriptor in connection.descriptors:
             os.close(descriptor)
         connection.descriptors.clear()
-        run = _Run(spare.pid, message["environment"][context.VARIABLE], message["directory"], connection)
+        place = message["environment"][context.VARIABLE], message["directory"]
+        run = _Run(spare.pid, *place, connection, looks)
         connection.run = self._runs[spare.pid] = run
         self._reply(connection, pid=spare.pid, language=self._app.kernel.language_info)
 
     def _fork(self) -> _Spare:
-        if not self._frozen:  # garbage of the imports goes, the rest is shared with every child
+        if self._shared is None:  # garbage of the imports goes, the rest is shared with every child
+            self._shared = tracing.Loaded()
+            self._looked.clear()
             gc.collect()
             gc.freeze()
-            self._frozen = True
         ours, theirs = socket.socketpair()
         pid = os.fork()
         if pid == 0:
@@ -229,7 +239,7 @@ class _Server:
             try:
                 ours.close()
                 self._forget_everything()
-                status = fork_child.wait_for_run(self._app, theirs)
+                status = fork_child.wait_for_run(self._app, theirs, self._shared, self._pages)
             except BaseException:
                 sys.excepthook(*sys.exc_info())
             finally:
@@ -306,7 +316,7 @@ class _Server:
         for name in modules:
             if name in self._loaded or name in self._refused:
                 continue
-            self._frozen = False
+            self._shared = None
             self._drop_spare()
             try:
                 importlib.import_module(name)

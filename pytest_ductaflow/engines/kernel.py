@@ -133,18 +133,22 @@ def load_ipython_extension(shell: Any) -> None:
     if run is None:
         return
     ignore_warnings_about_the_kernel()
-    atexit.register(set_up(shell, run, os.dup(2), tracing.top_level_modules()))
+    loaded = tracing.Loaded()
+    atexit.register(set_up(shell, run, os.dup(2), loaded, loaded.top_level()))
     if run.lifeline is not None:
         os.set_inheritable(run.lifeline, False)
         threading.Thread(target=_watch, args=(run,), name="ductaflow-lifeline", daemon=True).start()
     run.report("ready", pid=os.getpid())
 
 
-def set_up(shell: Any, run: context.Context, log: int, libraries: frozenset[str]) -> Callable[[], None]:
+def set_up(
+    shell: Any, run: context.Context, log: int, loaded: tracing.Loaded, libraries: frozenset[str]
+) -> Callable[[], None]:
     """Make this process that of a run.
 
     :param log: descriptor for what is not the flow's: the kernel's own messages, and the last words
         after the flow's exit handlers.
+    :param loaded: what is loaded before the run.
     :param libraries: top-level modules that the kernel itself loads.
     :returns: to be called when the last of the flow's code has run.
     """
@@ -163,7 +167,7 @@ def set_up(shell: Any, run: context.Context, log: int, libraries: frozenset[str]
     if run.trace is not None:
         trace = tracing.Trace(run.trace, run.project_root)
         trace.watch()
-    return functools.partial(_finished, os.getpid(), run, log, measurement, trace, libraries)
+    return functools.partial(_finished, os.getpid(), run, log, measurement, trace, loaded, libraries)
 
 
 def ignore_warnings_about_the_kernel() -> None:
@@ -313,6 +317,7 @@ def _finished(
     log: int,
     measurement: Any,
     trace: tracing.Trace | None,
+    loaded: tracing.Loaded,
     libraries: frozenset[str],
 ) -> None:
     """The flow's exit handlers have run: what is printed from here on is not the flow's."""
@@ -321,7 +326,7 @@ def _finished(
         measuring.stop(measurement)
         _flush_c(None)
         if trace is not None:
-            run.report("traced", **trace.summary(libraries))
+            run.report("traced", **trace.summary(loaded, libraries))
         run.report("finished")
         os.dup2(log, 1)
         os.dup2(log, 2)

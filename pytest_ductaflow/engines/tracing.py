@@ -15,6 +15,7 @@ from __future__ import annotations
 import functools
 import genericpath
 import importlib.util
+import itertools
 import json
 import os
 import pathlib
@@ -24,14 +25,14 @@ import stat
 import sys
 import sysconfig
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, Final
 
 from pytest_ductaflow.context import unseen, within
 from pytest_ductaflow.digests import digest, may_change_unseen, stat_of
 
-__all__ = ["Trace", "installed", "read", "top_level_modules", "unseen"]
+__all__ = ["Loaded", "Trace", "installed", "read", "unseen"]
 
 #: Between an option or a redirection and its file.
 _GLUED: Final = re.compile("[=<>]+")
@@ -87,22 +88,20 @@ class Trace:
         for name in ("exists", "is_file", "is_dir"):
             setattr(pathlib.Path, name, _looking(getattr(pathlib.Path, name), self._look_for))
 
-    def summary(self, known: frozenset[str]) -> dict[str, Any]:
+    def summary(self, loaded: Loaded, known: frozenset[str]) -> dict[str, Any]:
         """What is known at the end only.
 
-        :param known: top-level modules that were there before the run.
+        :param loaded: modules that were there before the run.
+        :param known: top-level modules that are no choice of the run's.
         :returns: ``import_path``: directories of the project that modules were looked for in;
             ``modules``: the project's own files that are loaded; ``libraries``: names of other
             top-level modules; ``unresolved``: modules that the project's code imported in vain;
             ``lost``: whether something may be missing.
         """
-        files = [getattr(module, "__file__", None) for module in list(sys.modules.values())]
-        names = [
-            self._below(file) for file in files if isinstance(file, str) and file.startswith(self._prefixes)
-        ]
+        names = [self._below(file) for file in loaded.files() if file.startswith(self._prefixes)]
         return {
             "modules": [name for name in names if name],
-            "libraries": sorted(top_level_modules() - known),
+            "libraries": sorted(loaded.top_level() - known),
             "unresolved": [name for name in self._unresolved if name not in sys.modules],
             "import_path": [name for path in sys.path if path and (name := self._below(path))],
             "lost": self.lost,
@@ -297,9 +296,42 @@ def installed() -> tuple[str, ...]:
     return tuple(f"{sysconfig.get_path(name)}{os.sep}" for name in names)
 
 
-def top_level_modules() -> frozenset[str]:
-    """Names of the loaded top-level modules that are not Python's own."""
-    return frozenset(name.partition(".")[0] for name in list(sys.modules)) - sys.stdlib_module_names
+class Loaded:
+    """The modules that are loaded at one moment, so that later ones are told from them.
+
+    What is known of them is kept as text: in a fork, a look at each would copy the memory where they lie.
+    """
+
+    def __init__(self) -> None:
+        self._last = next(reversed(sys.modules))
+        self._files = "\0".join(_files(sys.modules.values()))
+        self._top_level = "\0".join(_top_level(sys.modules))
+
+    def later(self) -> dict[str, Any]:
+        """The modules that were loaded since. Python keeps them in the order in which they came."""
+        while True:
+            try:
+                names = list(itertools.takewhile(lambda name: name != self._last, reversed(sys.modules)))
+            except RuntimeError:  # a thread imports
+                continue
+            return {name: sys.modules[name] for name in reversed(names) if name in sys.modules}
+
+    def files(self) -> list[str]:
+        """Of all modules, now."""
+        return [*self._files.split("\0"), *_files(self.later().values())]
+
+    def top_level(self) -> frozenset[str]:
+        """Names of all modules, now, that are on top and not Python's own."""
+        return frozenset(self._top_level.split("\0")) | _top_level(self.later())
+
+
+def _files(modules: Iterable[Any]) -> list[str]:
+    files = [getattr(module, "__file__", None) for module in list(modules)]
+    return [file for file in files if isinstance(file, str)]
+
+
+def _top_level(names: Iterable[str]) -> frozenset[str]:
+    return frozenset(name.partition(".")[0] for name in list(names)) - sys.stdlib_module_names
 
 
 def _is_import(file: str) -> bool:

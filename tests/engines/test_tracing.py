@@ -1,8 +1,10 @@
 """What a run read, wrote and looked for: each source is recorded, and a change of it is a reason to run."""
 
+import importlib
 import importlib.util
 import os
 import shutil
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +13,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from pytest_ductaflow.engines import ENGINES
+from pytest_ductaflow.engines.tracing import Loaded
 from pytest_ductaflow.execution import Request, execute, up_to_date
 from pytest_ductaflow.record import Record
 
@@ -293,3 +296,26 @@ def test_a_file_elsewhere_that_a_later_flow_makes_is_an_input_of_the_earlier(
     assert "input appeared: data/cache" in reasons(request)
     run(request)
     assert reasons(request) == []
+
+
+def test_what_is_loaded_later_is_told_from_what_was_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "early.py").write_text("")
+    (tmp_path / "late.py").write_text("")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr("sys.modules", dict(sys.modules))
+    early = importlib.import_module("early")
+    importlib.import_module("wave")  # there is a last one that stays
+    loaded = Loaded()
+    assert loaded.later() == {}
+    assert "early" in loaded.top_level()
+    late = importlib.import_module("late")
+    sys.modules["another"] = late
+    assert loaded.later() == {"late": late, "another": late}
+    assert {"early", "late", "another"} <= loaded.top_level()
+    assert {early.__file__, late.__file__} <= set(loaded.files())
+    del sys.modules["early"]
+    again = importlib.import_module("early")
+    assert loaded.later() == {"late": late, "another": late, "early": again}
+    assert not loaded.top_level() & sys.stdlib_module_names

@@ -39,6 +39,7 @@ FLOORS = {
     "engines.fork_server": 2,
     "engines.kernel": 2,
     "engines.measuring": 2,
+    "engines.pages": 2,
     "engines.preload": 2,
     "engines.processes": 2,
     "engines.warm": 2,
