@@ -58,12 +58,12 @@ class WrittenPages:
 
 def _own_pages() -> Iterator[int]:
     """The numbers of the pages that this process may write to and shares with nobody, ascending."""
-    with open("/proc/self/maps", encoding="ascii") as maps, open("/proc/self/pagemap", "rb") as pagemap:
+    with open("/proc/self/maps", "rb") as maps, open("/proc/self/pagemap", "rb") as pagemap:
         for line in maps:
             bounds, access, *_ = line.split()
-            if access != "rw-p" or "[stack]" in line:
+            if access != b"rw-p" or b"[stack]" in line:
                 continue
-            start, end = (int(bound, 16) // mmap.PAGESIZE for bound in bounds.split("-"))
+            start, end = (int(bound, 16) // mmap.PAGESIZE for bound in bounds.split(b"-"))
             entries = os.pread(pagemap.fileno(), min(end - start, _LOOKED_AT) * _ENTRY, start * _ENTRY)
             for page, entry in enumerate(memoryview(entries).cast("Q"), start):
                 if entry & (_PRESENT | _EXCLUSIVE | _FILE) == _PRESENT | _EXCLUSIVE:

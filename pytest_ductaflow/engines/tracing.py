@@ -25,6 +25,7 @@ import stat
 import sys
 import sysconfig
 import time
+import types
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, Final
@@ -39,6 +40,9 @@ _GLUED: Final = re.compile("[=<>]+")
 #: Modules of Python that read sources to show them.
 _SHOW_SOURCE: Final = ("tokenize.py", "linecache.py")
 #: Kinds of lines. A module is read by Python itself and counts by its meaning.
+#: A module that is none: it stands in ``sys.modules`` behind those that were loaded before a run.
+_MARK: Final = f"{__name__}.loaded_before"
+
 READ: Final = "read"
 WRITTEN: Final = "written"
 APPENDED: Final = "appended to"  # a log: running again would not restore it
@@ -297,21 +301,22 @@ def installed() -> tuple[str, ...]:
 
 
 class Loaded:
-    """The modules that are loaded at one moment, so that later ones are told from them.
+    """The modules that are loaded at one moment (the latest), so that later ones are told from them.
 
     What is known of them is kept as text: in a fork, a look at each would copy the memory where they lie.
     """
 
     def __init__(self) -> None:
-        self._last = next(reversed(sys.modules))
         self._files = "\0".join(_files(sys.modules.values()))
         self._top_level = "\0".join(_top_level(sys.modules))
+        sys.modules.pop(_MARK, None)
+        sys.modules[_MARK] = types.ModuleType(_MARK)  # Python keeps them in the order in which they came
 
     def later(self) -> dict[str, Any]:
-        """The modules that were loaded since. Python keeps them in the order in which they came."""
+        """The modules that were loaded since."""
         while True:
             try:
-                names = list(itertools.takewhile(lambda name: name != self._last, reversed(sys.modules)))
+                names = list(itertools.takewhile(lambda name: name != _MARK, reversed(sys.modules)))
             except RuntimeError:  # a thread imports
                 continue
             return {name: sys.modules[name] for name in reversed(names) if name in sys.modules}
