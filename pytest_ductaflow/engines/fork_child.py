@@ -33,7 +33,7 @@ from traitlets.utils.importstring import import_item
 from pytest_ductaflow import context
 from pytest_ductaflow.engines import kernel as in_kernel
 from pytest_ductaflow.engines import tracing, wire
-from pytest_ductaflow.engines.pages import WrittenPages
+from pytest_ductaflow.engines.pages import WrittenPages, mapped
 
 _PR_SET_PDEATHSIG: Final = 1
 #: Messages that show nothing: they go together with the next one that does, or with the cell's end.
@@ -251,6 +251,7 @@ def wait_for_run(application: Any, orders: socket.socket, loaded: tracing.Loaded
     request, channel = json.loads(received), socket.socket(fileno=descriptors[0])
     channel.set_inheritable(False)
     threading.main_thread()._set_native_id()  # type: ignore[attr-defined] # Python forgets that after a fork
+    shared = mapped() if request["look"] else []
     log = _become(request, application.shell)
     run_context = context.current()
     assert run_context is not None
@@ -262,7 +263,7 @@ def wait_for_run(application: Any, orders: socket.socket, loaded: tracing.Loaded
     _leave(application.shell, loaded)
     finished()
     if request["look"]:
-        pages.look()
+        pages.look(shared)
     return 0
 
 

@@ -15,7 +15,7 @@ import contextlib
 import ctypes
 import mmap
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Final
 
 _MADV_POPULATE_WRITE: Final = 23  # since Linux 5.14
@@ -42,30 +42,40 @@ class WrittenPages:
         for place in range(1, 1 + 2 * self._table[0], 2):
             self._madvise(self._table[place], self._table[place + 1], _MADV_POPULATE_WRITE)
 
-    def look(self) -> None:
+    def look(self, shared: Iterable[range]) -> None:
         """At the end of a run: remember what this process has for itself.
 
         What is remembered already is part of it: the process had it copied before its run.
+
+        :param shared: the memory that it began with (:func:`mapped`).
         """
         stretches: list[tuple[int, int]] = []
-        with contextlib.suppress(OSError, ValueError):
-            stretches = _stretches(_own_pages())
+        with contextlib.suppress(OSError):
+            stretches = _stretches(_own_pages(shared))
         self._table[0] = 0
         for number, stretch in enumerate(stretches):
             self._table[1 + 2 * number], self._table[2 + 2 * number] = stretch
         self._table[0] = len(stretches)
 
 
-def _own_pages() -> Iterator[int]:
-    """The numbers of the pages that this process may write to and shares with nobody, ascending."""
-    with open("/proc/self/maps", "rb") as maps, open("/proc/self/pagemap", "rb") as pagemap:
+def mapped() -> list[range]:
+    """The memory that this process may write to, as numbers of pages."""
+    found = []
+    with contextlib.suppress(OSError), open("/proc/self/maps", "rb") as maps:
         for line in maps:
             bounds, access, *_ = line.split()
-            if access != b"rw-p" or b"[stack]" in line:
-                continue
-            start, end = (int(bound, 16) // mmap.PAGESIZE for bound in bounds.split(b"-"))
-            entries = os.pread(pagemap.fileno(), min(end - start, _LOOKED_AT) * _ENTRY, start * _ENTRY)
-            for page, entry in enumerate(memoryview(entries).cast("Q"), start):
+            if access == b"rw-p" and b"[stack]" not in line:
+                found.append(range(*(int(bound, 16) // mmap.PAGESIZE for bound in bounds.split(b"-"))))
+    return found
+
+
+def _own_pages(memory: Iterable[range]) -> Iterator[int]:
+    """The numbers of the pages of this memory that nobody else has."""
+    with open("/proc/self/pagemap", "rb", buffering=0) as pagemap:
+        for pages in memory:
+            count = min(len(pages), _LOOKED_AT)
+            entries = os.pread(pagemap.fileno(), count * _ENTRY, pages.start * _ENTRY)
+            for page, entry in zip(pages, memoryview(entries).cast("Q"), strict=False):
                 if entry & (_PRESENT | _EXCLUSIVE | _FILE) == _PRESENT | _EXCLUSIVE:
                     yield page
 

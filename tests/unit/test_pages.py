@@ -11,7 +11,7 @@ import pytest
 if sys.platform != "linux":
     pytest.skip("Linux only", allow_module_level=True)
 
-from pytest_ductaflow.engines.pages import WrittenPages
+from pytest_ductaflow.engines.pages import WrittenPages, mapped
 
 PAGES = 400
 
@@ -42,6 +42,7 @@ def test_what_a_run_wrote_to_is_copied_before_the_next_one_begins() -> None:
     memory[:] = b"\1" * len(memory)
 
     def write(*, copied: bool, look: bool = False) -> int:
+        shared = mapped()
         if copied:
             pages.copy()
         before = faults()
@@ -49,7 +50,7 @@ def test_what_a_run_wrote_to_is_copied_before_the_next_one_begins() -> None:
             memory[page * mmap.PAGESIZE] = 2
         needed = faults() - before
         if look:
-            pages.look()
+            pages.look(shared)
         return needed
 
     assert forked(lambda: write(copied=True, look=True)) >= PAGES // 2, "nothing is known yet"
@@ -68,15 +69,35 @@ def test_what_a_run_wrote_to_is_copied_before_the_next_one_begins() -> None:
     assert forked(others) >= PAGES // 2 - PAGES // 20, "only what was written to is copied"
 
 
+def test_memory_that_a_run_takes_for_itself_is_nobody_s_business() -> None:
+    pages = WrittenPages()
+
+    def take() -> int:
+        shared = mapped()
+        memory = mmap.mmap(-1, 40_000 * mmap.PAGESIZE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+        memory[:] = b"\1" * len(memory)
+        pages.look(shared)
+        return len(memory)
+
+    def copy() -> int:
+        before = faults()
+        pages.copy()
+        return faults() - before
+
+    forked(take)
+    assert 0 < forked(copy) < 4_000
+
+
 def test_more_than_there_is_room_for_is_left_out() -> None:
     pages = WrittenPages()
     memory = mmap.mmap(-1, 40_000 * mmap.PAGESIZE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     memory[:] = b"\1" * len(memory)
 
     def write_every_other_page() -> int:
+        shared = mapped()
         for page in range(0, 40_000, 2):
             memory[page * mmap.PAGESIZE] = 2
-        pages.look()
+        pages.look(shared)
         return 0
 
     def copy() -> int:
