@@ -229,7 +229,6 @@ class _Server:
     def _fork(self) -> _Spare:
         if self._shared is None:  # garbage of the imports goes, the rest is shared with every child
             self._shared = tracing.Loaded()
-            self._looked.clear()
             gc.collect()
             gc.freeze()
         ours, theirs = socket.socketpair()
@@ -317,6 +316,7 @@ class _Server:
             if name in self._loaded or name in self._refused:
                 continue
             self._shared = None
+            self._looked.clear()
             self._drop_spare()
             try:
                 importlib.import_module(name)
