@@ -518,10 +518,10 @@ def _watch(
             cell_started=reader.cell_started,
         )
     )
-    freshness.prepare()
     stopped = None
     written = time.monotonic()
     try:
+        freshness.prepare()
         while not engine.done.wait(_POLL):
             _drain(reader, echo)
             if wanted is not None and not wanted():
