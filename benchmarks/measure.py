@@ -58,9 +58,12 @@ def seconds_of(command: Sequence[str], directory: Path) -> float:
         )
         limit = threading.Timer(_LIMIT, process.kill)
         limit.start()
-        process.wait()  # with a timeout, it would look every 50 ms only
-        seconds = time.perf_counter() - started
-        limit.cancel()
+        try:
+            process.wait()  # with a timeout, it would look every 50 ms only
+            seconds = time.perf_counter() - started
+        finally:
+            limit.cancel()
+            process.kill()  # if we were interrupted
         if process.returncode != 0:
             errors.seek(0)
             raise _failed(command, directory, process.returncode, errors.read().decode(errors="replace"))

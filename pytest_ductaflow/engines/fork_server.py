@@ -221,8 +221,8 @@ class _Server:
         for descriptor in connection.descriptors:
             os.close(descriptor)
         connection.descriptors.clear()
-        place = message["environment"][context.VARIABLE], message["directory"]
-        run = _Run(spare.pid, *place, connection, looks)
+        found = message["environment"][context.VARIABLE]
+        run = _Run(spare.pid, found, message["directory"], connection, looks)
         connection.run = self._runs[spare.pid] = run
         self._reply(connection, pid=spare.pid, language=self._app.kernel.language_info)
 

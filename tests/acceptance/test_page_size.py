@@ -8,26 +8,15 @@ from typing import Any
 
 import pytest
 
-from pytest_ductaflow.record import Record, write_record
 from pytest_ductaflow.report.page import render
 from pytest_ductaflow.report.rows import Place
 from pytest_ductaflow.report.sweep import Sweep
+from tests.unit.test_report_sweep import run
 
 
 @pytest.fixture
 def place(tmp_path: Path) -> Place:
     return Place(tmp_path, tmp_path / "runs")
-
-
-def run(directory: Path, **values: Any) -> None:
-    directory.mkdir(parents=True)
-    given = {"kind": "flow", "status": "success", **values}
-    times = {"started": "2100-01-01T00:00:00+00:00", "ended": "2100-01-01T00:00:00+00:00"}
-    write_record(
-        directory,
-        Record(flow="flows/fit.py", instance=directory.name, **times, **given),
-        durable=False,
-    )
 
 
 def _text(chance: random.Random, size: int) -> str:
@@ -60,7 +49,7 @@ def _large_run(directory: Path, chance: random.Random, *, nested: int, red: floa
             "frames": [place] * 5,
             **place,
         }
-    run(directory, **values)
+    run(directory, ended="2100-01-01T00:00:00+00:00", **values)
     (directory / "fit_execution_output.txt").write_text("\n".join(_text(chance, text) for _ in range(20)))
     for number in range(nested):
         _large_run(directory / f"runs/{number}", chance, nested=0, red=red, text=text)
@@ -104,6 +93,7 @@ def test_one_enormous_run_is_no_enormous_page(place: Place) -> None:
     run(
         place.runs / "s/a",
         status="error",
+        ended="2100-01-01T00:00:00+00:00",
         error=error,
         config={"data": list(range(300_000)), **{f"key{n}": n for n in range(1000)}},
         scenario={"x": "s" * 100_000},

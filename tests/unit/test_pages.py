@@ -32,23 +32,32 @@ def forked(work: Callable[[], int]) -> int:
     return int(said)
 
 
-def faults() -> int:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+def faults(work: Callable[[], object]) -> int:
+    """How often the system had to step in, while this was done."""
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    work()
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+
+def memory_of(pages: int) -> mmap.mmap:
+    memory = mmap.mmap(-1, pages * mmap.PAGESIZE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    memory[:] = b"\1" * len(memory)
+    return memory
+
+
+def write_every_other(memory: mmap.mmap, first: int = 0) -> None:
+    for place in range(first * mmap.PAGESIZE, len(memory), 2 * mmap.PAGESIZE):
+        memory[place] = 2
 
 
 def test_what_a_run_wrote_to_is_copied_before_the_next_one_begins() -> None:
-    pages = WrittenPages()
-    memory = mmap.mmap(-1, PAGES * mmap.PAGESIZE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-    memory[:] = b"\1" * len(memory)
+    pages, memory = WrittenPages(), memory_of(PAGES)
 
-    def write(*, copied: bool, look: bool = False) -> int:
+    def write(*, copied: bool, look: bool = False, first: int = 0) -> int:
         shared = mapped()
         if copied:
             pages.copy()
-        before = faults()
-        for page in range(0, PAGES, 2):
-            memory[page * mmap.PAGESIZE] = 2
-        needed = faults() - before
+        needed = faults(lambda: write_every_other(memory, first))
         if look:
             pages.look(shared)
         return needed
@@ -58,15 +67,8 @@ def test_what_a_run_wrote_to_is_copied_before_the_next_one_begins() -> None:
     assert forked(lambda: write(copied=True, look=True)) < PAGES // 20, "it looks again"
     assert forked(lambda: write(copied=True)) < PAGES // 20
     assert memory[:] == b"\1" * len(memory), "what forks write is theirs"
-
-    def others() -> int:
-        pages.copy()
-        before = faults()
-        for page in range(1, PAGES, 2):
-            memory[page * mmap.PAGESIZE] = 2
-        return faults() - before
-
-    assert forked(others) >= PAGES // 2 - PAGES // 20, "only what was written to is copied"
+    others = forked(lambda: write(copied=True, first=1))
+    assert others >= PAGES // 2 - PAGES // 20, "only what was written to is copied"
 
 
 def test_memory_that_a_run_takes_for_itself_is_nobody_s_business() -> None:
@@ -74,36 +76,22 @@ def test_memory_that_a_run_takes_for_itself_is_nobody_s_business() -> None:
 
     def take() -> int:
         shared = mapped()
-        memory = mmap.mmap(-1, 40_000 * mmap.PAGESIZE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-        memory[:] = b"\1" * len(memory)
+        memory = memory_of(40_000)
         pages.look(shared)
         return len(memory)
 
-    def copy() -> int:
-        before = faults()
-        pages.copy()
-        return faults() - before
-
     forked(take)
-    assert 0 < forked(copy) < 4_000
+    assert 0 < forked(lambda: faults(pages.copy)) < 4_000
 
 
 def test_more_than_there_is_room_for_is_left_out() -> None:
-    pages = WrittenPages()
-    memory = mmap.mmap(-1, 40_000 * mmap.PAGESIZE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-    memory[:] = b"\1" * len(memory)
+    pages, memory = WrittenPages(), memory_of(40_000)
 
-    def write_every_other_page() -> int:
+    def write() -> int:
         shared = mapped()
-        for page in range(0, 40_000, 2):
-            memory[page * mmap.PAGESIZE] = 2
+        write_every_other(memory)
         pages.look(shared)
         return 0
 
-    def copy() -> int:
-        before = faults()
-        pages.copy()
-        return faults() - before
-
-    forked(write_every_other_page)
-    assert 5_000 < forked(copy) < 10_000
+    forked(write)
+    assert 5_000 < forked(lambda: faults(pages.copy)) < 10_000
