@@ -319,6 +319,9 @@ class Client(TextClient):
         started = time.monotonic()
         try:
             result = super().execute_cell(cell, cell_index, **options)
+        except BaseException:  # papermill marks a cell that raises, but not one whose kernel died
+            self.nb_man.cell_exception(cell, cell_index)
+            raise
         finally:
             self._run.outcome.seconds.append((cell_index, round(time.monotonic() - started, 4)))
         stopped = any(output.get("ename") == "SystemExit" for output in cell.get("outputs", ()))

@@ -9,6 +9,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from pytest_ductaflow.record import read_record
+
 from .conftest import Outcome
 
 Run = Callable[..., Outcome]
@@ -121,6 +123,8 @@ def test_a_dead_process_is_red_and_names_how_it_died(run: Run, death: str, said:
     assert result.error["type"] == "DeadKernel"
     assert said in result.error["message"]
     assert result.printed == b"before\n"
+    ended = "completed" if "after the last cell" in said else "failed"
+    assert result.notebook.cells[-1].metadata.papermill["status"] == ended
 
 
 @pytest.mark.parametrize(
@@ -139,8 +143,22 @@ def test_a_timeout_ends_the_run_with_all_it_started(run: Run, hang: str) -> None
         result.error["message"] == "stopped after 3 s, the run's timeout, in the cell that starts at line 6"
     )
     assert (result.error["file"], result.error["line"]) == ("flows/it.py", 6)
+    assert result.notebook.cells[-1].metadata.papermill["status"] == "failed"
     assert processes_in(result.directory) == []
     assert 3 <= (result.record.duration or 0) < 10
+
+
+def test_an_interrupt_right_after_the_start_ends_the_run(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    directory = run("pass").directory
+
+    def interrupted() -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("pytest_ductaflow.freshness.prepare", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        run("import time; time.sleep(1000)")
+    assert read_record(directory).status == "interrupted"
+    assert processes_in(directory) == []
 
 
 def test_what_python_warns_about_the_kernel_is_not_the_flow_s_output(
