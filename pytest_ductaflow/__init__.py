@@ -28,9 +28,9 @@ if TYPE_CHECKING:
         RunBusy,
         RunFailed,
     )
-    from pytest_ductaflow.execution import run_notebook, run_step_flow
     from pytest_ductaflow.instance import write_instances
     from pytest_ductaflow.measures import record_measure
+    from pytest_ductaflow.nested import run_notebook, run_step_flow
     from pytest_ductaflow.notebook_html import convert_notebook_to_html
     from pytest_ductaflow.record import analyze_execution_logs, load_runs
     from pytest_ductaflow.report import generate_status_report
@@ -56,7 +56,7 @@ _MODULES = {
         "RunBusy",
         "RunFailed",
     ),
-    "execution": ("run_notebook", "run_step_flow"),
+    "nested": ("run_notebook", "run_step_flow"),
     "instance": ("write_instances",),
     "measures": ("record_measure",),
     "notebook_html": ("convert_notebook_to_html",),

@@ -18,7 +18,7 @@ import sys
 import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
@@ -34,8 +34,7 @@ from pytest_ductaflow import (
     strict_json,
 )
 from pytest_ductaflow.capture import OutputReader
-from pytest_ductaflow.engines import tracing
-from pytest_ductaflow.errors import ConfigError, FlowError, RecordError, RunBusy, RunFailed, describe_error
+from pytest_ductaflow.errors import RecordError
 from pytest_ductaflow.expectations import Expectation
 from pytest_ductaflow.flow import read as read_flow
 from pytest_ductaflow.notebook_html import convert_notebook_to_html
@@ -48,11 +47,6 @@ _POLL: Final = 0.05
 _RECORD_INTERVAL: Final = 1.0
 #: Seconds that a killed run has to disappear.
 _STOP_TIMEOUT: Final = 5.0
-#: A nested flow's lines carry its name, at least this wide, so a build's own warnings stay its own.
-_ECHO_WIDTH: Final = 16
-#: How much of a run's output is shown on the console.
-_ECHO_LIMIT: Final = 1_000_000
-
 #: The session of runs that no pytest started.
 PROCESS_SESSION: Final = uuid.uuid4().hex
 
@@ -164,76 +158,6 @@ def refuse(request: Request, reason: str) -> Record:
     return run.record
 
 
-@tracing.unseen()
-def run_notebook(
-    notebook_file: str | os.PathLike[str],
-    notebooks_dir: str | os.PathLike[str] | None = None,
-    config: dict[str, Any] | None = None,
-    *,
-    execution_dir: str | os.PathLike[str] | None = None,
-    project_root: str | os.PathLike[str] | None = None,
-    timeout: float | None = None,
-    export_html: bool = False,
-    no_execute: bool = False,
-    reuse: bool = True,
-) -> Path:
-    """Execute a flow or build with a config, in a directory of its own.
-
-    Its output appears on the console and in ``<flow>_execution_output.txt``. Inside a build each line
-    is prefixed with the flow's name; and if pytest runs the build, a run that is up to date is taken.
-
-    :param notebook_file: the ``.py`` file; a relative path is looked up in ``notebooks_dir``, in the
-        working directory, then below the project root.
-    :param config: injected as ``config``; JSON types only. ``_project_root`` is added.
-    :param execution_dir: the run directory, created if needed; by default the working directory.
-    :param project_root: by default that of the surrounding run, the config's ``_project_root``, or the
-        working directory.
-    :param timeout: seconds for the whole run.
-    :param export_html: also write ``<flow>.html``.
-    :param no_execute: prepare the directory and execute nothing.
-    :param reuse: ``False`` executes in any case.
-    :returns: path of the executed notebook.
-    :raises RunFailed: if the run is red. :raises FlowError: if there is no such flow.
-    """
-    config = dict(config or {})
-    no_execute = bool(config.pop("_no_execute", False)) or no_execute
-    around = context.current()
-    root = Path(project_root or config.get("_project_root") or (around.project_root if around else "."))
-    root = Path(os.path.abspath(root))
-    flow = _find_flow(Path(notebook_file), notebooks_dir, root)
-    directory = Path(os.path.abspath(execution_dir or "."))
-    request = Request(
-        kind="build" if flow.parent.name == "builds" else "flow",
-        flow=flow,
-        instance=directory.name,
-        directory=directory,
-        config=config,
-        project_root=root,
-        timeout=timeout,
-        export_html=export_html,
-    )
-    if around:
-        request = replace(
-            request,
-            session=around.session,
-            engine=around.engine,
-            python_path=around.python_path,
-            reuse=around.reuse,
-            earlier=_written_earlier(around),
-        )
-    if no_execute:
-        prepared = prepare(request)
-        print(f"🔍 Prepared, not executed: {prepared.path}")
-        return prepared.notebook
-    if request.reuse and reuse and (kept := _reuse(request)) is not None:
-        return kept
-    result = execute(request, echo=_Echo(flow.stem if around else None))
-    names = RunDirectory(directory.resolve(), flow.stem)
-    if result.light.is_red:
-        raise RunFailed(str(names.path), result.error or {})
-    return names.notebook
-
-
 def up_to_date(request: Request) -> tuple[Record | None, list[str]]:
     """The record of the last run if that is up to date, else the reasons why it is not."""
     found, reason = freshness.read_finished(request.directory)
@@ -261,55 +185,6 @@ def accept(request: Request) -> Record:
         if judged or len(found.accepted) > before:
             record.write_record(request.directory, found)
     return found
-
-
-def _written_earlier(around: context.Context) -> dict[str, str]:
-    """What the flows wrote that ended before in this build: name to digest."""
-    ended = (event for event in context.read_events(Path(around.events)) if event["event"] == "ended")
-    return {name: state for event in ended for name, state in event["made_of"]["outputs"].items()}
-
-
-def _reuse(request: Request) -> Path | None:
-    """The notebook of the last run if that is up to date; the run around is told as if it had just run."""
-    try:
-        run = Run(request)
-        with record.lock(run.directory.path):
-            found, _ = up_to_date(replace(request, directory=run.directory.path))
-            if found is None or found.light.is_red:  # by what is expected of an instance in that directory
-                return None
-            run.take(found)
-    except (RunBusy, RecordError, FlowError, ConfigError):  # executing it says what is wrong
-        return None
-    print(f"♻️ {request.flow.stem}: up to date, not executed again")
-    return run.directory.notebook
-
-
-def run_step_flow(
-    notebook_file: str | os.PathLike[str],
-    step_name: str,
-    instance_name: str,
-    config: dict[str, Any] | None = None,
-    suffix: str = "",
-    *,
-    reuse: bool = True,
-) -> Path:
-    """Execute a flow in ``runs/<step_name>/<instance_name><suffix>/`` below the working directory.
-
-    :param reuse: as for :func:`run_notebook`.
-    :returns: path of the executed notebook. :raises RunFailed: if the run is red.
-    """
-    stem, instance = Path(notebook_file).stem, f"{instance_name}{suffix}"
-    print(f"🚀 Starting {stem} | Instance: {instance}")
-    started = time.monotonic()
-    try:
-        directory = Path("runs", step_name, instance)
-        notebook = run_notebook(notebook_file, config=config, execution_dir=directory, reuse=reuse)
-    except Exception as error:
-        reason = describe_error(error.error) if isinstance(error, RunFailed) else str(error)
-        print(f"❌ Failed {stem} | Instance: {instance} | Error: {reason}")
-        raise
-    print(f"✅ Completed {stem} | Instance: {instance} | Time: {time.monotonic() - started:.1f}s")
-    return notebook
 
 
 # --- the steps of a run --------------------------------------------------------------------------
@@ -614,45 +489,6 @@ def _measured(
     ]
 
 
-def _find_flow(name: Path, notebooks_dir: str | os.PathLike[str] | None, root: Path) -> Path:
-    if notebooks_dir is not None:
-        name = Path(notebooks_dir) / name
-    for candidate in (Path(os.path.abspath(name)), root / name):
-        if candidate.is_file():
-            if candidate.suffix != ".py":
-                raise FlowError(f"{candidate} is not a .py file")
-            return candidate
-    raise FlowError(f"there is no flow {name}, neither in {Path.cwd()} nor in the project root {root}")
-
-
 def relative(path: Path, root: Path) -> str:
     """The path relative to the project root, as POSIX text; as it is if it lies outside."""
     return path.relative_to(root).as_posix() if path.is_relative_to(root) else path.as_posix()
-
-
-class _Echo:
-    """Shows a run's output on the console, up to a limit."""
-
-    def __init__(self, name: str | None) -> None:
-        self._prefix = f"{name[:40]:<{_ECHO_WIDTH - 2}}│ " if name else ""
-        self._at_line_start = True
-        self._left = _ECHO_LIMIT
-
-    def __call__(self, text: str) -> None:
-        if self._left <= 0:
-            return
-        self._left -= len(text)
-        if self._prefix:
-            text = text.replace("\r\n", "\n").replace("\r", "\n")
-            lines = text.split("\n")
-            starts = [self._at_line_start] + [True] * (len(lines) - 1)
-            shown = [
-                self._prefix + line if start and line else line
-                for start, line in zip(starts, lines, strict=True)
-            ]
-            self._at_line_start = not lines[-1]
-            text = "\n".join(shown)
-        if self._left <= 0:
-            text += f"\n{self._prefix}[… more output: see the run's output file …]\n"
-        sys.stdout.write(text)
-        sys.stdout.flush()

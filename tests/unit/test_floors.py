@@ -47,6 +47,7 @@ FLOORS = {
     "engines.wire": 2,
     "engines.papermill": 2,
     "execution": 3,
+    "nested": 3,
     "report": 3,
     "report.comparison": 3,
     "report.page": 3,

@@ -1,0 +1,179 @@
+"""What builds, scripts and notebooks call to run a flow: ``run_notebook`` and ``run_step_flow``."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Final
+
+from pytest_ductaflow import context, record
+from pytest_ductaflow.engines import tracing
+from pytest_ductaflow.errors import ConfigError, FlowError, RecordError, RunBusy, RunFailed, describe_error
+from pytest_ductaflow.execution import Request, Run, execute, prepare, up_to_date
+from pytest_ductaflow.record import RunDirectory
+
+#: A nested flow's lines carry its name, at least this wide, so a build's own warnings stay its own.
+_ECHO_WIDTH: Final = 16
+#: How much of a run's output is shown on the console.
+_ECHO_LIMIT: Final = 1_000_000
+
+
+@tracing.unseen()
+def run_notebook(
+    notebook_file: str | os.PathLike[str],
+    notebooks_dir: str | os.PathLike[str] | None = None,
+    config: dict[str, Any] | None = None,
+    *,
+    execution_dir: str | os.PathLike[str] | None = None,
+    project_root: str | os.PathLike[str] | None = None,
+    timeout: float | None = None,
+    export_html: bool = False,
+    no_execute: bool = False,
+    reuse: bool = True,
+) -> Path:
+    """Execute a flow or build with a config, in a directory of its own.
+
+    Its output appears on the console and in ``<flow>_execution_output.txt``. Inside a build each line
+    is prefixed with the flow's name; and if pytest runs the build, a run that is up to date is taken.
+
+    :param notebook_file: the ``.py`` file; a relative path is looked up in ``notebooks_dir``, in the
+        working directory, then below the project root.
+    :param config: injected as ``config``; JSON types only. ``_project_root`` is added.
+    :param execution_dir: the run directory, created if needed; by default the working directory.
+    :param project_root: by default that of the surrounding run, the config's ``_project_root``, or the
+        working directory.
+    :param timeout: seconds for the whole run.
+    :param export_html: also write ``<flow>.html``.
+    :param no_execute: prepare the directory and execute nothing.
+    :param reuse: ``False`` executes in any case.
+    :returns: path of the executed notebook.
+    :raises RunFailed: if the run is red. :raises FlowError: if there is no such flow.
+    """
+    config = dict(config or {})
+    no_execute = bool(config.pop("_no_execute", False)) or no_execute
+    around = context.current()
+    root = Path(project_root or config.get("_project_root") or (around.project_root if around else "."))
+    root = Path(os.path.abspath(root))
+    flow = _find_flow(Path(notebook_file), notebooks_dir, root)
+    directory = Path(os.path.abspath(execution_dir or "."))
+    request = Request(
+        kind="build" if flow.parent.name == "builds" else "flow",
+        flow=flow,
+        instance=directory.name,
+        directory=directory,
+        config=config,
+        project_root=root,
+        timeout=timeout,
+        export_html=export_html,
+    )
+    if around:
+        request = replace(
+            request,
+            session=around.session,
+            engine=around.engine,
+            python_path=around.python_path,
+            reuse=around.reuse,
+            earlier=_written_earlier(around),
+        )
+    if no_execute:
+        prepared = prepare(request)
+        print(f"🔍 Prepared, not executed: {prepared.path}")
+        return prepared.notebook
+    if request.reuse and reuse and (kept := _reuse(request)) is not None:
+        return kept
+    result = execute(request, echo=_Echo(flow.stem if around else None))
+    names = RunDirectory(directory.resolve(), flow.stem)
+    if result.light.is_red:
+        raise RunFailed(str(names.path), result.error or {})
+    return names.notebook
+
+
+def run_step_flow(
+    notebook_file: str | os.PathLike[str],
+    step_name: str,
+    instance_name: str,
+    config: dict[str, Any] | None = None,
+    suffix: str = "",
+    *,
+    reuse: bool = True,
+) -> Path:
+    """Execute a flow in ``runs/<step_name>/<instance_name><suffix>/`` below the working directory.
+
+    :param reuse: as for :func:`run_notebook`.
+    :returns: path of the executed notebook. :raises RunFailed: if the run is red.
+    """
+    stem, instance = Path(notebook_file).stem, f"{instance_name}{suffix}"
+    print(f"🚀 Starting {stem} | Instance: {instance}")
+    started = time.monotonic()
+    try:
+        directory = Path("runs", step_name, instance)
+        notebook = run_notebook(notebook_file, config=config, execution_dir=directory, reuse=reuse)
+    except Exception as error:
+        reason = describe_error(error.error) if isinstance(error, RunFailed) else str(error)
+        print(f"❌ Failed {stem} | Instance: {instance} | Error: {reason}")
+        raise
+    print(f"✅ Completed {stem} | Instance: {instance} | Time: {time.monotonic() - started:.1f}s")
+    return notebook
+
+
+def _written_earlier(around: context.Context) -> dict[str, str]:
+    """What the flows wrote that ended before in this build: name to digest."""
+    ended = (event for event in context.read_events(Path(around.events)) if event["event"] == "ended")
+    return {name: state for event in ended for name, state in event["made_of"]["outputs"].items()}
+
+
+def _reuse(request: Request) -> Path | None:
+    """The notebook of the last run if that is up to date; the run around is told as if it had just run."""
+    try:
+        run = Run(request)
+        with record.lock(run.directory.path):
+            found, _ = up_to_date(replace(request, directory=run.directory.path))
+            if found is None or found.light.is_red:  # by what is expected of an instance in that directory
+                return None
+            run.take(found)
+    except (RunBusy, RecordError, FlowError, ConfigError):  # executing it says what is wrong
+        return None
+    print(f"♻️ {request.flow.stem}: up to date, not executed again")
+    return run.directory.notebook
+
+
+def _find_flow(name: Path, notebooks_dir: str | os.PathLike[str] | None, root: Path) -> Path:
+    if notebooks_dir is not None:
+        name = Path(notebooks_dir) / name
+    for candidate in (Path(os.path.abspath(name)), root / name):
+        if candidate.is_file():
+            if candidate.suffix != ".py":
+                raise FlowError(f"{candidate} is not a .py file")
+            return candidate
+    raise FlowError(f"there is no flow {name}, neither in {Path.cwd()} nor in the project root {root}")
+
+
+class _Echo:
+    """Shows a run's output on the console, up to a limit."""
+
+    def __init__(self, name: str | None) -> None:
+        self._prefix = f"{name[:40]:<{_ECHO_WIDTH - 2}}│ " if name else ""
+        self._at_line_start = True
+        self._left = _ECHO_LIMIT
+
+    def __call__(self, text: str) -> None:
+        if self._left <= 0:
+            return
+        self._left -= len(text)
+        if self._prefix:
+            text = text.replace("\r\n", "\n").replace("\r", "\n")
+            lines = text.split("\n")
+            starts = [self._at_line_start] + [True] * (len(lines) - 1)
+            shown = [
+                self._prefix + line if start and line else line
+                for start, line in zip(starts, lines, strict=True)
+            ]
+            self._at_line_start = not lines[-1]
+            text = "\n".join(shown)
+        if self._left <= 0:
+            text += f"\n{self._prefix}[… more output: see the run's output file …]\n"
+        sys.stdout.write(text)
+        sys.stdout.flush()
