@@ -28,7 +28,7 @@ from pytest_ductaflow.expectations import Expectation
 from pytest_ductaflow.names import check_name, check_pattern, default_name, label_text
 from pytest_ductaflow.strict_json import KeyPath
 from pytest_ductaflow.strict_json import kind_of as _kind
-from pytest_ductaflow.tables import read_table, records
+from pytest_ductaflow.tables import read_table, records, with_index
 
 if TYPE_CHECKING:
     import pandas
@@ -192,7 +192,8 @@ def write_instances(
 ) -> Path:
     """Turn a data frame into an instance file: one scenario for each row, one line for each scenario.
 
-    :param df: one column for each config key. A named or non-default index gives the labels.
+    :param df: one column for each config key. A named or non-default index gives the labels, and its
+        levels that have a name are config keys, too.
         Numpy scalars become Python values; missing values become ``null``, except ``NaN`` in a
         float column, which stays ``NaN``. Values are taken literally: braces in them are no templates.
     :param path: the instance file to write, for example ``instances/sweep.json``.
@@ -221,7 +222,7 @@ def write_instances(
     labels: dict[str, int] = {}
     try:
         strict_json.check_types(head)
-        for position, (label, row) in enumerate(zip(df.index, records(df), strict=True)):
+        for position, (label, row) in enumerate(zip(df.index, records(with_index(df)), strict=True)):
             try:
                 strict_json.check_types(row)
             except ConfigError as error:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import re
-import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from pytest_ductaflow import strict_json
+from pytest_ductaflow.csv_tables import ERROR_VALUES, check_headings, read_csv
 from pytest_ductaflow.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -18,79 +17,109 @@ if TYPE_CHECKING:
 def read_table(path: Path) -> list[dict[str, Any]]:
     """The rows of a ``.csv``, ``.parquet`` or ``.xlsx`` file; an empty cell is ``None``.
 
-    Integers stay integers beside empty cells; a CSV column is of numbers or truth values only if all its
-    cells are; texts like ``NA`` or ``00123`` stay texts. Cells of the other kinds have types of their own.
+    Integers stay integers beside empty cells. A CSV cell's type is that of its column; cells of the other
+    kinds have types of their own. A data frame's index counts as columns if it has a name.
 
-    :raises ConfigError: if it is no table, is empty, or a cell has no JSON type (naming row and column).
+    :raises ConfigError: if it is no table, is empty, a cell has no JSON type or it is not certain what it
+        means (naming row and column).
     """
     kind = path.suffix.lower()
-    if kind not in (".csv", ".parquet", ".xlsx"):
+    if kind not in _READERS:
         raise ConfigError("is not a table: .csv, .parquet or .xlsx")
     if not path.is_file():
         raise ConfigError("does not exist")
-    import pandas as pd  # slow to import, and only tables need it
-
-    literal: dict[str, Any] = {"keep_default_na": False, "na_values": [""]}
-    readers: dict[str, Callable[..., pandas.DataFrame]] = {
-        ".csv": lambda **more: pd.read_csv(path, index_col=False, dtype=str, **literal, **more),
-        ".parquet": lambda **more: pd.read_parquet(path, dtype_backend="numpy_nullable", **more),
-        ".xlsx": lambda **more: pd.read_excel(path, dtype=object, **literal, **more),
-    }
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", pd.errors.ParserWarning)  # more cells than headings
-            frame = readers[kind]()
-            headings = list(frame.columns)
-            if kind != ".parquet":  # pandas renames the second of two equal headings
-                headings = readers[kind](header=None, nrows=1).iloc[0].tolist()
+        rows = _READERS[kind](path)
+    except ConfigError:
+        raise
     except ImportError as error:
-        raise ConfigError(f"needs another package: {error}") from None
-    except pd.errors.EmptyDataError:
-        raise ConfigError("the table is empty") from None
+        raise ConfigError(
+            f"needs another package: {error} (pip install 'pytest-ductaflow[tables]')"
+        ) from None
     except Exception as error:  # the readers raise many types; their text is what helps
         raise ConfigError(f"cannot be read as a table: {error}") from None
-    if frame.empty:
+    if not rows:
         raise ConfigError("the table is empty")
-    if len(set(map(str, headings))) < len(headings) or not all(isinstance(name, str) for name in headings):
-        raise ConfigError(f"needs distinct text headings: {headings}")
-    if kind == ".csv":
-        try:
-            frame = frame.apply(_typed)
-        except ValueError as error:  # thousands of digits
-            raise ConfigError(f"has a number that is too long: {error}") from None
-    rows = records(frame)
-    for number, row in enumerate(rows, 2):
+    for number, row in rows:
         try:
             strict_json.check_types(row)
         except ConfigError as error:
             raise ConfigError(f"row {number}: {error}") from None
+    return [row for _, row in rows]
+
+
+def _read_parquet(path: Path) -> list[tuple[int, dict[str, Any]]]:
+    import pandas as pd  # slow to import, and only tables need it
+
+    frame = pd.read_parquet(path, dtype_backend="numpy_nullable")
+    if not isinstance(frame.index, pd.RangeIndex) or frame.index.name is not None:
+        if any(name is None for name in frame.index.names):
+            raise ConfigError(
+                "has an index without a name: name it (`label` names the scenarios), "
+                "or write the table with index=False"
+            )
+        frame = with_index(frame)
+    check_headings(list(frame.columns))
+    return list(enumerate(records(frame), 2))
+
+
+def _read_xlsx(path: Path) -> list[tuple[int, dict[str, Any]]]:
+    import openpyxl  # slow to import, and only workbooks need it
+
+    # What the cells hold, and what they showed when a spreadsheet program saved the file.
+    sheets = openpyxl.load_workbook(path).worksheets
+    saved = openpyxl.load_workbook(path, data_only=True)
+    filled = [sheet for sheet in sheets if any(cell.value is not None for row in sheet for cell in row)]
+    if len(filled) > 1:
+        names = ", ".join(repr(sheet.title) for sheet in filled)
+        raise ConfigError(f"has several sheets: {names}: keep the scenarios in a workbook of their own")
+    if not filled:
+        return []
+    values = saved[filled[0].title]
+    lines = [line for line in filled[0].iter_rows() if any(cell.value is not None for cell in line)]
+    used = [index for index in range(len(lines[0])) if any(line[index].value is not None for line in lines)]
+    cells = [lines[0][index].value for index in used]
+    headings = [cell.strip() if isinstance(cell, str) else cell for cell in cells]
+    check_headings(headings)
+    rows = []
+    for line in lines[1:]:
+        shown = {
+            name: _cell_of(line[index], values[line[index].coordinate], name)
+            for index, name in zip(used, headings, strict=True)
+        }
+        rows.append((line[0].row, shown))
     return rows
 
 
-def _typed(column: pandas.Series[Any]) -> pandas.Series[Any]:
-    """A CSV column of texts with the type that all its cells have; ``00123`` is a text, and stays one."""
-    cells = column.dropna().tolist()
-    for pattern, convert in _TYPES:
-        if cells and all(pattern.fullmatch(cell) for cell in cells):
-            values = [convert(cell) if isinstance(cell, str) else None for cell in column]
-            return type(column)(values, index=column.index, dtype=object)
-    return column.astype(object)
+def _cell_of(cell: Any, saved: Any, name: str) -> Any:
+    """A cell's value; of a formula what it was when a spreadsheet program saved the file."""
+    place, value = f"row {cell.row}, {name}", saved.value
+    if saved.data_type == "e" or (isinstance(value, str) and value in ERROR_VALUES):
+        raise ConfigError(f"{place}: {value} is a spreadsheet's error, not a value")
+    if value is None and cell.data_type == "f":
+        raise ConfigError(
+            f"{place}: the formula has no value in the file: open it in a spreadsheet program and save it"
+        )
+    if isinstance(value, float) and value.is_integer():
+        return int(value)  # a spreadsheet knows no whole numbers, and shows this one as such
+    return None if value == "" else value
 
 
-def _boolean(text: str) -> bool:
-    return text.lower() == "true"
+_READERS: Final[dict[str, Callable[[Path], list[tuple[int, dict[str, Any]]]]]] = {
+    ".csv": read_csv,
+    ".parquet": _read_parquet,
+    ".xlsx": _read_xlsx,
+}
 
 
-_TYPES: Final[tuple[tuple[re.Pattern[str], Callable[[str], Any]], ...]] = (
-    (re.compile(r"[+-]?(0|[1-9][0-9]*)"), int),
-    (
-        re.compile(
-            r"[+-]?((0|[1-9][0-9]*)(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?|[+-]?inf|nan", re.IGNORECASE
-        ),
-        float,
-    ),
-    (re.compile(r"true|false", re.IGNORECASE), _boolean),
-)
+def with_index(frame: pandas.DataFrame) -> pandas.DataFrame:
+    """The frame with the named levels of its index as columns; a column of that name goes before."""
+    levels = {
+        str(name): frame.index.get_level_values(position).to_series(index=frame.index)
+        for position, name in enumerate(frame.index.names)
+        if name is not None and name not in frame.columns
+    }
+    return frame.assign(**levels)[[*levels, *frame.columns]] if levels else frame
 
 
 def records(frame: pandas.DataFrame) -> list[dict[str, Any]]:

@@ -20,6 +20,7 @@ FLOORS = {
     "strict_json": 0,
     "instance": 1,
     "names": 1,
+    "csv_tables": 1,
     "tables": 1,
     "flow": 1,
     "record": 1,

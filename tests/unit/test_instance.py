@@ -1226,6 +1226,16 @@ def test_a_named_default_index_gives_the_labels(project: Project) -> None:
     assert names(round_trip(project, frame)) == ["sweep-0", "sweep-1"]
 
 
+def test_a_named_index_is_a_key_of_the_config_too(project: Project) -> None:
+    import pandas as pd
+
+    frame = pd.DataFrame({"origin": ["JFK", "LGA"], "month": [1, 7], "v": [10, 20]})
+    found = round_trip(project, frame.set_index(["origin", "month"]))
+    assert names(found) == ["sweep-JFK-1", "sweep-LGA-7"]
+    assert [instance.config["origin"] for instance in found] == ["JFK", "LGA"]
+    assert [instance.config["month"] for instance in found] == [1, 7]
+
+
 def test_a_label_column_goes_before_the_index(project: Project) -> None:
     import pandas as pd
 
