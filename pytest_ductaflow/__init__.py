@@ -28,11 +28,12 @@ if TYPE_CHECKING:
         RunBusy,
         RunFailed,
     )
+    from pytest_ductaflow.frame import load_runs
     from pytest_ductaflow.instance import write_instances
     from pytest_ductaflow.measures import record_measure
     from pytest_ductaflow.nested import run_notebook, run_step_flow
     from pytest_ductaflow.notebook_html import convert_notebook_to_html
-    from pytest_ductaflow.record import analyze_execution_logs, load_runs
+    from pytest_ductaflow.record import analyze_execution_logs
     from pytest_ductaflow.report import generate_status_report
 
 __version__ = "0.1.0"
@@ -57,10 +58,11 @@ _MODULES = {
         "RunFailed",
     ),
     "nested": ("run_notebook", "run_step_flow"),
+    "frame": ("load_runs",),
     "instance": ("write_instances",),
     "measures": ("record_measure",),
     "notebook_html": ("convert_notebook_to_html",),
-    "record": ("analyze_execution_logs", "load_runs"),
+    "record": ("analyze_execution_logs",),
     "report": ("generate_status_report",),
 }
 _HOMES = {name: module for module, names in _MODULES.items() for name in names}

@@ -14,20 +14,17 @@ import os
 import re
 import stat
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, fields
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from pytest_ductaflow import strict_json
 from pytest_ductaflow.digests import digest
-from pytest_ductaflow.errors import ConfigError, RecordError, RunBusy, describe_error
+from pytest_ductaflow.errors import ConfigError, RecordError, RunBusy
 from pytest_ductaflow.figures import FIGURES
 from pytest_ductaflow.status import Status, worst
-
-if TYPE_CHECKING:
-    import pandas
 
 SCHEMA: Final = 1
 RECORD_NAME: Final = "run.json"
@@ -384,90 +381,3 @@ def analyze_execution_logs(output_dir: str | os.PathLike[str]) -> str:
             covered.append(path)
     finished = {Status.SUCCESS, Status.WARNING}
     return worst(statuses).value if statuses and finished.issuperset(statuses) else Status.ERROR.value
-
-
-def load_runs(runs_dir: str | os.PathLike[str] = "runs") -> pandas.DataFrame:
-    """All runs below a directory as a data frame, one row a run, nested runs included.
-
-    Columns: ``directory``, ``parent`` (the build's directory, or None), ``kind``, ``flow``,
-    ``instance``, ``node_id``, ``status``, ``light``, ``duration`` (s), ``warnings`` (count), ``error``
-    (one line), ``started``, ``ended``, then one column for each config key (nested keys with dots; a
-    key with the name of a column above is prefixed ``config.``), then one for each measure with its
-    values: the measure's name, or ``measure.<name>`` if there is such a column already.
-    """
-    import pandas as pd
-
-    rows: list[dict[str, Any]] = []
-    measured: list[dict[str, Any]] = []  # of each row
-    root = Path(runs_dir)
-    parents: list[Path] = []
-    for path, record in runs_below(root):
-        while parents and not path.is_relative_to(parents[-1]):
-            parents.pop()
-        row: dict[str, Any] = dict.fromkeys(_COLUMNS)
-        row |= {"directory": path.as_posix(), "parent": parents[-1].as_posix() if parents else None}
-        parents.append(path)
-        if isinstance(record, RecordError):
-            row |= {"instance": path.name, "status": Status.ERROR.value, "light": "red", "error": str(record)}
-        else:
-            row |= {key: getattr(record, key) for key in _COLUMNS if hasattr(record, key)}
-            row |= {
-                "light": record.light.light,
-                "warnings": len(record.warnings),
-                "error": describe_error(record.error) if record.error else None,
-            }
-            for key, value in _flatten(record.config).items():
-                while key in row:
-                    key = f"config.{key}"
-                row[key] = value
-        rows.append(row)
-        measures = {} if isinstance(record, RecordError) else record.measures
-        measured.append({name: measure["value"] for name, measure in measures.items()})
-    _add_measures(rows, measured)
-    frame = pd.DataFrame(rows, columns=None if rows else list(_COLUMNS))
-    for name in ("parent", "node_id", "error"):  # a missing text is None, not NaN
-        frame[name] = pd.Series([row[name] for row in rows], dtype=object)
-    return frame
-
-
-def _add_measures(rows: list[dict[str, Any]], measured: list[dict[str, Any]]) -> None:
-    """Add the measures to the rows, each under one name in all of them."""
-    taken = {*_COLUMNS, *(key for row in rows for key in row)}
-    columns: dict[str, str] = {}
-    for name in dict.fromkeys(name for measures in measured for name in measures):
-        column = name
-        while column in taken:
-            column = f"measure.{column}"
-        taken.add(column)
-        columns[name] = column
-    for row, measures in zip(rows, measured, strict=True):
-        row |= {columns[name]: value for name, value in measures.items()}
-
-
-_COLUMNS: Final = (
-    "directory",
-    "parent",
-    "kind",
-    "flow",
-    "instance",
-    "node_id",
-    "status",
-    "light",
-    "duration",
-    "warnings",
-    "error",
-    "started",
-    "ended",
-)
-
-
-def _flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in config.items():
-        if isinstance(value, dict) and value:
-            for inner, item in _flatten(value, f"{prefix}{key}.").items():
-                flat[inner if inner not in flat else f"{inner}'"] = item
-        elif key != "_project_root":
-            name = prefix + key
-            flat[name if name not in flat else f"{name}'"] = value
-    return flat

@@ -29,6 +29,7 @@ FLOORS = {
     "expectations": 1,
     "measures": 1,
     "notebook_html": 1,
+    "frame": 2,
     "freshness": 2,
     "graph": 2,
     "engines": 2,

@@ -1,0 +1,102 @@
+"""All runs as a data frame."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from pytest_ductaflow.errors import RecordError, describe_error
+from pytest_ductaflow.record import runs_below
+from pytest_ductaflow.status import Status
+
+if TYPE_CHECKING:
+    import pandas
+
+
+def load_runs(runs_dir: str | os.PathLike[str] = "runs") -> pandas.DataFrame:
+    """All runs below a directory as a data frame, one row a run, nested runs included.
+
+    Columns: ``directory``, ``parent`` (the build's directory, or None), ``kind``, ``flow``,
+    ``instance``, ``node_id``, ``status``, ``light``, ``duration`` (s), ``warnings`` (count), ``error``
+    (one line), ``started``, ``ended``, then one column for each config key (nested keys with dots; a
+    key with the name of a column above is prefixed ``config.``), then one for each measure with its
+    values: the measure's name, or ``measure.<name>`` if there is such a column already.
+    """
+    import pandas as pd
+
+    rows: list[dict[str, Any]] = []
+    measured: list[dict[str, Any]] = []  # of each row
+    root = Path(runs_dir)
+    parents: list[Path] = []
+    for path, record in runs_below(root):
+        while parents and not path.is_relative_to(parents[-1]):
+            parents.pop()
+        row: dict[str, Any] = dict.fromkeys(_COLUMNS)
+        row |= {"directory": path.as_posix(), "parent": parents[-1].as_posix() if parents else None}
+        parents.append(path)
+        if isinstance(record, RecordError):
+            row |= {"instance": path.name, "status": Status.ERROR.value, "light": "red", "error": str(record)}
+        else:
+            row |= {key: getattr(record, key) for key in _COLUMNS if hasattr(record, key)}
+            row |= {
+                "light": record.light.light,
+                "warnings": len(record.warnings),
+                "error": describe_error(record.error) if record.error else None,
+            }
+            for key, value in _flatten(record.config).items():
+                while key in row:
+                    key = f"config.{key}"
+                row[key] = value
+        rows.append(row)
+        measures = {} if isinstance(record, RecordError) else record.measures
+        measured.append({name: measure["value"] for name, measure in measures.items()})
+    _add_measures(rows, measured)
+    frame = pd.DataFrame(rows, columns=None if rows else list(_COLUMNS))
+    for name in ("parent", "node_id", "error"):  # a missing text is None, not NaN
+        frame[name] = pd.Series([row[name] for row in rows], dtype=object)
+    return frame
+
+
+def _add_measures(rows: list[dict[str, Any]], measured: list[dict[str, Any]]) -> None:
+    """Add the measures to the rows, each under one name in all of them."""
+    taken = {*_COLUMNS, *(key for row in rows for key in row)}
+    columns: dict[str, str] = {}
+    for name in dict.fromkeys(name for measures in measured for name in measures):
+        column = name
+        while column in taken:
+            column = f"measure.{column}"
+        taken.add(column)
+        columns[name] = column
+    for row, measures in zip(rows, measured, strict=True):
+        row |= {columns[name]: value for name, value in measures.items()}
+
+
+_COLUMNS: Final = (
+    "directory",
+    "parent",
+    "kind",
+    "flow",
+    "instance",
+    "node_id",
+    "status",
+    "light",
+    "duration",
+    "warnings",
+    "error",
+    "started",
+    "ended",
+)
+
+
+def _flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in config.items():
+        if isinstance(value, dict) and value:
+            for inner, item in _flatten(value, f"{prefix}{key}.").items():
+                flat[inner if inner not in flat else f"{inner}'"] = item
+        elif key != "_project_root":
+            name = prefix + key
+            flat[name if name not in flat else f"{name}'"] = value
+    return flat
