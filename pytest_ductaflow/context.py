@@ -46,7 +46,8 @@ class Context:
     :param warm_process: address of the warm process, if the run is a fork of it.
     :param measuring: what coverage is to measure here.
     :param trace: the file in which the process traces what it reads.
-    :param reuse: whether nested runs that are up to date may be taken instead of executed.
+    :param reuse: whether nested runs that are up to date are taken instead of executed: ``True``, unless
+        they say otherwise; ``None``, only if they say so; ``False``, never.
     """
 
     project_root: str
@@ -62,7 +63,7 @@ class Context:
     warm_process: str | None = None
     measuring: dict[str, Any] | None = None
     trace: str | None = None
-    reuse: bool = False
+    reuse: bool | None = None
 
     def save(self, path: Path) -> None:
         """Write the context file."""

@@ -62,7 +62,7 @@ class Request:
     :param timeout: seconds for the whole run, ``None`` for no limit.
     :param inputs: files whose digests the record keeps: glob patterns and paths below the project root.
     :param python_path: directories to import from, besides the project root and the flow's own.
-    :param reuse: whether nested runs that are up to date may be taken instead of executed.
+    :param reuse: as in the :class:`~pytest_ductaflow.context.Context`, for runs nested in this one.
     :param earlier: what earlier flows of the same build wrote: name to digest.
     :param expected: what is expected of the measures.
     """
@@ -81,7 +81,7 @@ class Request:
     scenario: dict[str, Any] = field(default_factory=dict)
     python_path: tuple[str, ...] = ()
     export_html: bool = False
-    reuse: bool = False
+    reuse: bool | None = None
     earlier: Mapping[str, str] = field(default_factory=dict)
     expected: tuple[Expectation, ...] = ()
 

@@ -20,8 +20,10 @@ there is a reason to run.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import glob
+import importlib
 import importlib.metadata
 import importlib.util
 import os
@@ -546,6 +548,24 @@ def _own_path(evidence: Evidence, asked: Asked) -> list[str]:
 def prepare() -> None:
     """Have at hand what any fingerprint needs. To be called while there is nothing else to do."""
     _owners()
+
+
+def notice_installations() -> None:
+    """Forget what is installed if that may have changed: a notebook's process lives for days."""
+    global _installed
+    found = []
+    for path in sys.path:
+        with contextlib.suppress(OSError):
+            found.append((path, os.stat(path or os.curdir).st_mtime_ns))
+    if found != _installed:
+        _installed = found
+        for remembered in (_owners, version_of, _is_installed):
+            remembered.cache_clear()
+        importlib.invalidate_caches()
+
+
+#: The directories to import from, each with its modification time, when that was noticed last.
+_installed: list[tuple[str, int]] = []
 
 
 @functools.cache

@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
-from pytest_ductaflow import context, record
+from pytest_ductaflow import context, freshness, record
 from pytest_ductaflow.engines import tracing
 from pytest_ductaflow.errors import ConfigError, FlowError, RecordError, RunBusy, RunFailed, describe_error
 from pytest_ductaflow.execution import Request, Run, execute, prepare, up_to_date
@@ -32,12 +32,12 @@ def run_notebook(
     timeout: float | None = None,
     export_html: bool = False,
     no_execute: bool = False,
-    reuse: bool = True,
+    reuse: bool | None = None,
 ) -> Path:
     """Execute a flow or build with a config, in a directory of its own.
 
     Its output appears on the console and in ``<flow>_execution_output.txt``. Inside a build each line
-    is prefixed with the flow's name; and if pytest runs the build, a run that is up to date is taken.
+    is prefixed with the flow's name.
 
     :param notebook_file: the ``.py`` file; a relative path is looked up in ``notebooks_dir``, in the
         working directory, then below the project root.
@@ -48,13 +48,17 @@ def run_notebook(
     :param timeout: seconds for the whole run.
     :param export_html: also write ``<flow>.html``.
     :param no_execute: prepare the directory and execute nothing.
-    :param reuse: ``False`` executes in any case.
+    :param reuse: ``True`` takes the last run in that directory if it is up to date, ``False`` executes in
+        any case. By default it is as in the surrounding run: taken in a build that pytest runs, executed in
+        a script or notebook. With pytest's ``--ductaflow-force`` nothing is taken.
     :returns: path of the executed notebook.
     :raises RunFailed: if the run is red. :raises FlowError: if there is no such flow.
     """
     config = dict(config or {})
     no_execute = bool(config.pop("_no_execute", False)) or no_execute
     around = context.current()
+    if around is None:
+        freshness.notice_installations()
     root = Path(project_root or config.get("_project_root") or (around.project_root if around else "."))
     root = Path(os.path.abspath(root))
     flow = _find_flow(Path(notebook_file), notebooks_dir, root)
@@ -75,14 +79,15 @@ def run_notebook(
             session=around.session,
             engine=around.engine,
             python_path=around.python_path,
-            reuse=around.reuse,
             earlier=_written_earlier(around),
         )
+    wanted = around.reuse if around else None
+    request = replace(request, reuse=True if wanted is None and reuse else wanted)
     if no_execute:
         prepared = prepare(request)
         print(f"🔍 Prepared, not executed: {prepared.path}")
         return prepared.notebook
-    if request.reuse and reuse and (kept := _reuse(request)) is not None:
+    if request.reuse and reuse is not False and (kept := _reuse(request)) is not None:
         return kept
     result = execute(request, echo=_Echo(flow.stem if around else None))
     names = RunDirectory(directory.resolve(), flow.stem)
@@ -98,7 +103,7 @@ def run_step_flow(
     config: dict[str, Any] | None = None,
     suffix: str = "",
     *,
-    reuse: bool = True,
+    reuse: bool | None = None,
 ) -> Path:
     """Execute a flow in ``runs/<step_name>/<instance_name><suffix>/`` below the working directory.
 

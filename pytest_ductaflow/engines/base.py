@@ -26,7 +26,7 @@ class Task:
     :param config: injected as ``config``, JSON types only.
     :param cell_started: called with the notebook's 0-based cell index before that cell runs.
     :param engine: the engine's name, which nested runs use too.
-    :param reuse: whether nested runs that are up to date may be taken instead of executed.
+    :param reuse: as in the :class:`~pytest_ductaflow.context.Context`.
     """
 
     flow: Flow
@@ -39,7 +39,7 @@ class Task:
     session: str
     engine: str
     cell_started: Callable[[int], None]
-    reuse: bool = False
+    reuse: bool | None = None
 
 
 @dataclass
