@@ -152,11 +152,20 @@ def load_instances(file: Path, root: Path) -> list[Instance]:
     shown = relative_name(file, root)
     try:
         text = strict_json.read_text(file)
-        data = strict_json.loads(text)
     except strict_json.JSONProblem as problem:
         raise InstanceError(shown, problem.line, problem.key, problem.message) from None
     except OSError as error:
         raise InstanceError(shown, 1, "", f"cannot be read: {error.strerror or error}") from None
+    return parse_instances(text, file, root)
+
+
+def parse_instances(text: str, file: Path, root: Path) -> list[Instance]:
+    """As :func:`load_instances`, from the text of a file that need not exist."""
+    shown = relative_name(file, root)
+    try:
+        data = strict_json.loads(text)
+    except strict_json.JSONProblem as problem:
+        raise InstanceError(shown, problem.line, problem.key, problem.message) from None
     try:
         return _expand(data, text, file, root)
     except _Problem as problem:
@@ -203,18 +212,38 @@ def write_instances(
     :param keys: other keys of the instance file: ``name``, ``step``, ``marks``, ``timeout``, …
     :returns: the path written. :raises ConfigError: if a value has no JSON type, naming row and column.
     """
+    text = text_of_instances("write_instances", df, flow=flow, build=build, config=config, **keys)
+    target = Path(path)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.write_text(text, encoding="utf-8")
+    return target
+
+
+def text_of_instances(
+    caller: str,
+    df: pandas.DataFrame,
+    *,
+    flow: str | None,
+    build: str | None,
+    config: Mapping[str, Any] | str | None,
+    **keys: Any,
+) -> str:
+    """The instance file of a data frame, as :func:`write_instances` writes it.
+
+    :param caller: the function that errors name.
+    """
     import pandas as pd  # slow to import, and only data frames need it
 
     if (flow is None) == (build is None):
-        raise ConfigError("write_instances: give exactly one of flow and build")
+        raise ConfigError(f"{caller}: give exactly one of flow and build")
     if "scenarios" in keys:
-        raise ConfigError("write_instances: the scenarios are the rows of the data frame")
+        raise ConfigError(f"{caller}: the scenarios are the rows of the data frame")
     if unknown := set(keys) - set(_KEYS):
-        raise ConfigError(f"write_instances: unknown key {sorted(unknown)[0]!r}")
+        raise ConfigError(f"{caller}: unknown key {sorted(unknown)[0]!r}")
     if df.empty:
-        raise ConfigError("write_instances: the data frame has no rows")
+        raise ConfigError(f"{caller}: the data frame has no rows")
     if len({str(column) for column in df.columns}) < len(df.columns):
-        raise ConfigError(f"write_instances: two columns have one name: {list(df.columns)}")
+        raise ConfigError(f"{caller}: two columns have one name: {list(df.columns)}")
     head = {"flow": flow, "build": build, "config": config, **keys}
     head = {key: value for key, value in head.items() if value is not None}
     labelled = df.index.name is not None or not isinstance(df.index, pd.RangeIndex)
@@ -237,13 +266,9 @@ def write_instances(
             ):
                 raise ConfigError(f"rows {labels[key]} and {position} have the same label {row['label']!r}")
     except ConfigError as error:
-        raise ConfigError(f"write_instances: {error}") from None
+        raise ConfigError(f"{caller}: {error}") from None
     beginning = strict_json.dumps(head).rstrip().removesuffix("}").rstrip()
-    text = f'{beginning},\n  "scenarios": [\n    ' + ",\n    ".join(rows) + "\n  ]\n}\n"
-    target = Path(path)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    target.write_text(text, encoding="utf-8")
-    return target
+    return f'{beginning},\n  "scenarios": [\n    ' + ",\n    ".join(rows) + "\n  ]\n}\n"
 
 
 # --- the file as a whole -------------------------------------------------------------------------
