@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from pytest_ductaflow.errors import RecordError, describe_error
+from pytest_ductaflow.leftovers import currency
 from pytest_ductaflow.record import runs_below
 from pytest_ductaflow.status import Status
 
@@ -15,14 +16,21 @@ if TYPE_CHECKING:
     import pandas
 
 
-def load_runs(runs_dir: str | os.PathLike[str] = "runs") -> pandas.DataFrame:
+def load_runs(runs_dir: str | os.PathLike[str] = "runs", *, current: bool = False) -> pandas.DataFrame:
     """All runs below a directory as a data frame, one row a run, nested runs included.
 
     Columns: ``directory``, ``parent`` (the build's directory, or None), ``kind``, ``flow``,
     ``instance``, ``node_id``, ``status``, ``light``, ``duration`` (s), ``warnings`` (count), ``error``
-    (one line), ``started``, ``ended``, then one column for each config key (nested keys with dots; a
+    (one line), ``started``, ``ended``, ``current`` (False for a leftover, a run of an instance that the
+    project no longer has, and for runs nested in it; None where that is not known: no pytest session has
+    run there, or an instance file is in error), then one column for each config key (nested keys with dots; a
     key with the name of a column above is prefixed ``config.``), then one for each measure with its
     values: the measure's name, or ``measure.<name>`` if there is such a column already.
+
+    :param runs_dir: the directory of all runs, or one below it.
+    :param current: leave leftovers out. They are not read then, so a flow that asks for this depends on
+        none of them.
+    :raises RecordError: if ``current`` is asked for and it is not known which runs are.
     """
     import pandas as pd
 
@@ -30,12 +38,16 @@ def load_runs(runs_dir: str | os.PathLike[str] = "runs") -> pandas.DataFrame:
     measured: list[dict[str, Any]] = []  # of each row
     root = Path(runs_dir)
     parents: list[Path] = []
-    for path, record in runs_below(root):
+    is_current = currency(root)
+    if current and isinstance(is_current, str):
+        raise RecordError(f"it is not known which runs are current: {is_current}")
+    wanted = is_current if current and not isinstance(is_current, str) else lambda _: True
+    by_hand: dict[Path, bool] = {}
+    for path, record in runs_below(root, wanted):
         while parents and not path.is_relative_to(parents[-1]):
             parents.pop()
         row: dict[str, Any] = dict.fromkeys(_COLUMNS)
         row |= {"directory": path.as_posix(), "parent": parents[-1].as_posix() if parents else None}
-        parents.append(path)
         if isinstance(record, RecordError):
             row |= {"instance": path.name, "status": Status.ERROR.value, "light": "red", "error": str(record)}
         else:
@@ -49,6 +61,9 @@ def load_runs(runs_dir: str | os.PathLike[str] = "runs") -> pandas.DataFrame:
                 while key in row:
                     key = f"config.{key}"
                 row[key] = value
+        by_hand[path] = row["node_id"] is None and all(by_hand[parent] for parent in parents)
+        row["current"] = is_current(path) if not isinstance(is_current, str) else by_hand[path] or None
+        parents.append(path)
         rows.append(row)
         measures = {} if isinstance(record, RecordError) else record.measures
         measured.append({name: measure["value"] for name, measure in measures.items()})
@@ -87,6 +102,7 @@ _COLUMNS: Final = (
     "error",
     "started",
     "ended",
+    "current",
 )
 
 

@@ -60,7 +60,7 @@ _LONGEST_VALUE: Final = 60
 _MOST_REASONS: Final = 10
 #: What ductaflow itself leaves in run directories, besides files named after the flow.
 _OURS: Final = re.compile(
-    r"run\.json|\.run\.lock|\.digests|_cli_execution_output\.txt|conductor_status_report\.html"
+    r"run\.json|\.run\.lock|\.digests|\.project\.json|_cli_execution_output\.txt|conductor_status_report\.html"
     r"|\..+\.[0-9a-f]{32}\.tmp"
 )
 #: The first component of each path in a distribution's list of files.

@@ -11,9 +11,11 @@ project, or pick an engine or a kernel.
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import functools
 import itertools
+import math
 import os
 import re
 from collections.abc import Callable, Iterable, Mapping
@@ -67,6 +69,8 @@ _LONGEST: Final = 1e9
 #: The longest text that a template may become, in characters.
 _LONGEST_TEXT: Final = 1_000_000
 _SURROGATE: Final = re.compile("[\ud800-\udfff]")
+#: So many names of instances that are not active are looked at.
+_MOST_NAMES: Final = 50_000
 #: How many templates may need one another, one inside the other; each is some levels of recursion.
 _LONGEST_CHAIN: Final = 50
 _FIELD: Final = re.compile(r"\{\{|\}\}|\{([^{}]*)\}|[{}]")
@@ -172,6 +176,37 @@ def parse_instances(text: str, file: Path, root: Path) -> list[Instance]:
         line = strict_json.locate(text, problem.path)
         message = strict_json.encodable(problem.message)
         raise InstanceError(shown, line, strict_json.dotted(problem.path), message) from None
+
+
+def inactive_names(file: Path, root: Path) -> frozenset[str] | None:
+    """The names that a good file's instances have with any other ``active``, or with none.
+
+    :returns: ``None`` if there are too many to tell them all.
+    """
+    data = strict_json.loads(strict_json.read_text(file))
+    if "active" not in data:
+        return frozenset()
+    kind = "flow" if "flow" in data else "build"
+    base = _base_config(data, kind, _flow_path(data[kind], kind, root), root)
+    namer = _namer(data, file.stem)
+    scenarios, rest = data["scenarios"], {key: value for key, value in data.items() if key != "active"}
+    chosen: list[list[str] | None] = [None]
+    if isinstance(scenarios, dict):
+        if math.prod(len(values) + 1 for values in scenarios.values()) > _MOST_NAMES:
+            return None
+        chosen += [
+            list(names)
+            for size in range(1, len(scenarios))
+            for names in itertools.combinations(scenarios, size)
+        ]
+    found = set()
+    for active in chosen:
+        with contextlib.suppress(_Problem):  # what cannot be collected leaves no run directory
+            for variant in _variants(rest if active is None else {**rest, "active": active}, root):
+                with contextlib.suppress(_Problem):
+                    config = strict_json.merge(base, variant.values)
+                    found.add(namer(variant, _Filler({**config, **_labels_of(variant)}, label_text)))
+    return frozenset(found)
 
 
 def lines_of(file: Path) -> dict[KeyPath, int]:

@@ -14,7 +14,7 @@ import os
 import re
 import stat
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field, fields
 from datetime import datetime, timezone
 from pathlib import Path
@@ -349,10 +349,15 @@ def child_records(parent: Record, directory: Path) -> Iterator[tuple[Path, Recor
             yield path, Record("flow", "", path.name, Status.ERROR.value, "", error=error)
 
 
-def runs_below(root: Path) -> Iterator[tuple[Path, Record | RecordError]]:
-    """Every run directory below ``root``, sorted; a damaged record comes as its error."""
-    for folder, folders, names in os.walk(root):
-        folders.sort()
+def runs_below(
+    root: Path, wanted: Callable[[Path], bool] = lambda _: True
+) -> Iterator[tuple[Path, Record | RecordError]]:
+    """Every run directory below ``root``, sorted; a damaged record comes as its error.
+
+    :param wanted: says of a directory whether to look into it.
+    """
+    for folder, folders, names in os.walk(root) if wanted(root) else ():
+        folders[:] = sorted(name for name in folders if wanted(Path(folder, name)))
         if RECORD_NAME in names:
             path = Path(folder)
             try:

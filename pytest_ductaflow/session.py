@@ -14,7 +14,7 @@ from typing import Any, Final, Protocol
 
 import pytest
 
-from pytest_ductaflow import digests, engines, execution, expectations, graph
+from pytest_ductaflow import digests, engines, execution, expectations, graph, leftovers
 from pytest_ductaflow.engines import preload, warm
 from pytest_ductaflow.errors import InstanceError, RecordError
 from pytest_ductaflow.execution import Request
@@ -354,6 +354,8 @@ class Session:
         if self.explain:
             self._explain()
             return True
+        if self._items and not self._config.getoption("collectonly"):
+            leftovers.remember(self.root, self._config.getini("ductaflow_instances"))
         return None
 
     def _explain(self) -> None:

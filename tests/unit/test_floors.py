@@ -32,6 +32,7 @@ FLOORS = {
     "frame": 2,
     "freshness": 2,
     "graph": 2,
+    "leftovers": 2,
     "engines": 2,
     "engines.base": 2,
     "engines.driver": 2,

@@ -50,6 +50,7 @@ def test_a_run_is_a_row_with_its_config_in_columns(tmp_path: Path) -> None:
         "error": None,
         "started": "t",
         "ended": "t2",
+        "current": None,
         "year": 2013,
         "db.host": "h",
         "db.deep.x": 1,

@@ -1,0 +1,239 @@
+"""Leftovers: run directories of instances that the project no longer has. They never count.
+
+An instance's record has its node id; a run by hand has none, and is no leftover. A leftover's directory
+is that of no instance now, whatever ``active`` chooses and whichever file the instance stands in: so a
+scenario that is gone or renamed leaves one, and so does another ``step``, but an instance file that
+moved does not. What is nested in a leftover belongs to it. As long as an instance file is in error, or
+there is none, nobody knows, and nothing is a leftover.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import json
+import os
+import unicodedata
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from pytest_ductaflow import context, strict_json
+from pytest_ductaflow.errors import ConfigError, InstanceError
+from pytest_ductaflow.instance import RUNS, inactive_names, load_instances, relative_name
+from pytest_ductaflow.record import RECORD_NAME, write_atomically
+
+#: Below the directory of runs: which files hold instances, as the last session had it.
+PROJECT_NAME: Final = ".project.json"
+_KEY: Final = "ductaflow_instances"
+
+
+@dataclass(frozen=True)
+class Leftover:
+    """A run directory, ``runs/<step>/<instance>``, and why it belongs to no instance."""
+
+    directory: str
+    node_id: str
+    why: str
+
+
+class Project:
+    """What the instance files of a project hold, as they are when it is first asked for.
+
+    :param root: the project root, absolute.
+    :param patterns: glob patterns of instance files, relative to the root.
+    :param runs: the directory of all runs.
+    """
+
+    def __init__(self, root: Path, patterns: Iterable[str], runs: Path | None = None) -> None:
+        self.root = root
+        self.patterns = tuple(patterns)
+        self.runs = root / RUNS if runs is None else runs
+        self._loaded: dict[str, dict[str, str]] = {}  # file to its run directories and the names there
+        self._inactive: dict[str, frozenset[str] | None] = {}  # names that are not active, of each file
+        self._problems: dict[str, str] = {}  # of each file in error
+
+    @functools.cached_property
+    def leftovers(self) -> dict[str, Leftover]:
+        """By run directory, sorted; none while that cannot be known (see :attr:`problem`)."""
+        candidates = dict(self._without_instance())
+        for node_id in candidates.values():  # a file that only the command line named
+            name = _file_of(node_id)
+            if name not in self._loaded and (self.root / name).is_file():
+                self._load(name)
+        if self.problem is not None:
+            return {}
+        found = [
+            Leftover(directory, node_id, self._why(node_id))
+            for directory, node_id in candidates.items()
+            if not self._has(directory) and not self._may_have(directory, node_id)
+        ]
+        return {leftover.directory: leftover for leftover in sorted(found, key=lambda one: one.directory)}
+
+    @property
+    def problem(self) -> str | None:
+        """Why it is not known what the project holds, ``None`` if it is."""
+        if not self._files:
+            return f"no file matches {', '.join(self.patterns)} (ini {_KEY}) below {self.root}"
+        return next(iter(self._problems.values()), None)
+
+    @functools.cached_property
+    def _files(self) -> list[str]:
+        found = {file for pattern in self.patterns for file in self.root.glob(pattern)}
+        names = sorted(relative_name(file, self.root) for file in found if _is_instance_file(file))
+        for name in names:
+            self._load(name)
+        return names
+
+    def _load(self, name: str) -> None:
+        try:
+            instances = load_instances(self.root / name, self.root)
+            self._loaded[name] = {instance.run_directory: instance.name for instance in instances}
+        except InstanceError as error:
+            self._problems[name] = str(error)
+        except Exception as error:  # ours: as bad as any other
+            self._problems[name] = f"{name}:1: {type(error).__name__}: {error}"
+
+    def _without_instance(self) -> Iterator[tuple[str, str]]:
+        """Run directories of no active instance whose record has a node id, and that id."""
+        known = self._directories if self._files else {}
+        for step in _folders(self.runs):
+            for folder in _folders(step):
+                directory = f"{RUNS}/{step.name}/{folder.name}"
+                if directory not in known and (node_id := _node_id(folder)) is not None:
+                    yield directory, node_id
+
+    @property
+    def _directories(self) -> dict[str, str]:
+        return {path: name for held in self._loaded.values() for path, name in held.items()}
+
+    @functools.cached_property
+    def _folded(self) -> dict[str, list[str]]:
+        folded: dict[str, list[str]] = {}
+        for path in self._directories:
+            folded.setdefault(_fold(path), []).append(path)
+        return folded
+
+    def _has(self, directory: str) -> bool:
+        """Whether an instance runs there: maybe under a name that is the same only on this file system."""
+        others = self._folded.get(_fold(directory), ())
+        return directory in others or any(self._same(directory, other) for other in others)
+
+    def _same(self, one: str, other: str) -> bool:
+        with contextlib.suppress(OSError):
+            return os.path.samefile(self._path(one), self._path(other))
+        return False
+
+    def _path(self, directory: str) -> Path:
+        return self.runs / directory.partition("/")[2]
+
+    def _may_have(self, directory: str, node_id: str) -> bool:
+        """Whether another ``active`` of some file would have an instance there."""
+        start, _, name = directory.rpartition("/")
+        for file, held in self._loaded.items():
+            if start in {path.rpartition("/")[0] for path in held}:
+                if file not in self._inactive:
+                    self._inactive[file] = inactive_names(self.root / file, self.root)
+                names = self._inactive[file]
+                if name in names if names is not None else file == _file_of(node_id):
+                    return True
+        return False
+
+    def _why(self, node_id: str) -> str:
+        file, _, name = node_id.partition("::")
+        if not (self.root / file).is_file():
+            return f"there is no {file}"
+        if name in self._loaded.get(file, {}).values():
+            return f"{name} of {file} has another run directory now"
+        return f"{file} has no {name}"
+
+
+def _is_instance_file(path: Path) -> bool:
+    return path.suffix == ".json" and path.is_file()
+
+
+def _folders(directory: Path) -> list[Path]:
+    """The directories in a directory, links left out: no run of ours lies behind one."""
+    try:
+        with os.scandir(directory) as entries:
+            return [Path(entry.path) for entry in entries if entry.is_dir(follow_symlinks=False)]
+    except OSError:
+        return []
+
+
+def _node_id(directory: Path) -> str | None:
+    try:
+        node_id = json.loads((directory / RECORD_NAME).read_bytes())["node_id"]
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return None
+    return node_id if isinstance(node_id, str) and "::" in node_id else None
+
+
+def _file_of(node_id: str) -> str:
+    return node_id.partition("::")[0]
+
+
+def _fold(path: str) -> str:
+    return unicodedata.normalize("NFC", path).casefold()
+
+
+# --- without pytest ------------------------------------------------------------------------------
+
+
+def remember(root: Path, patterns: Sequence[str]) -> None:
+    """Keep which files hold instances, for whoever looks at the runs without pytest."""
+    data = strict_json.dumps({_KEY: list(patterns)}).encode()
+    path = root / RUNS / PROJECT_NAME
+    with contextlib.suppress(OSError):  # a full disk: the runs themselves will say so
+        if path.is_file() and path.read_bytes() == data:
+            return
+        path.parent.mkdir(exist_ok=True)
+        write_atomically(path, data, durable=False)
+
+
+def project_of(directory: Path) -> Project | None:
+    """The project to whose runs a directory belongs, ``None`` if no session has run there."""
+    path = Path(os.path.abspath(directory))
+    for runs in (path, *path.parents):
+        try:
+            data = strict_json.load(runs / PROJECT_NAME)
+        except ConfigError:
+            continue
+        patterns = data.get(_KEY) if isinstance(data, dict) else None
+        if isinstance(patterns, list) and all(isinstance(pattern, str) for pattern in patterns):
+            return Project(_root_of(runs), patterns, runs)
+    return None
+
+
+def _root_of(runs: Path) -> Path:
+    """The root of the project with these runs; within a run, ``runs`` may be what a link leads to."""
+    around = context.current()
+    if around is not None:
+        root = Path(around.project_root)
+        with contextlib.suppress(OSError):
+            if os.path.samefile(root / RUNS, runs):
+                return root
+    return runs.parent
+
+
+def currency(directory: Path) -> Callable[[Path], bool] | str:
+    """What tells whether a path below a directory of runs is that of a current run: in no leftover.
+
+    What it reads itself is no input of the run around it.
+
+    :returns: a text if that cannot be known: why.
+    """
+    with context.unseen():
+        project = project_of(directory)
+        if project is None:
+            return f"no pytest session has run there, as far as {directory} tells"
+        leftovers = {project.runs / path.partition("/")[2] for path in project.leftovers}
+        if project.problem is not None:
+            return project.problem
+
+    def is_current(path: Path) -> bool:
+        path = Path(os.path.abspath(path))
+        return not any(place in leftovers for place in (path, *path.parents))
+
+    return is_current
