@@ -26,6 +26,7 @@ from pytest_ductaflow.errors import (
 from pytest_ductaflow.execution import Request
 from pytest_ductaflow.flow import line_of_cell
 from pytest_ductaflow.instance import Instance, Mark, lines_of, load_instances
+from pytest_ductaflow.options import executes_nothing
 from pytest_ductaflow.record import Record, RunDirectory, child_records, lock, read_record
 from pytest_ductaflow.report import failure
 from pytest_ductaflow.representation import represent
@@ -115,7 +116,7 @@ class InstanceItem(pytest.Item):
 
     def setup(self) -> None:
         """Have what this instance needs executed first, and do not go on if it is red."""
-        if self.ductaflow.no_execute or self.ductaflow.accept:
+        if self.ductaflow.no_execute or self.ductaflow.accept or executes_nothing(self.config):
             return
         for problem in self.ductaflow.stale_before(self):
             self.warn(pytest.PytestWarning(f"ductaflow: {problem}"))

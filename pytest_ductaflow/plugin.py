@@ -11,8 +11,9 @@ import pytest
 
 from pytest_ductaflow.live import Live
 from pytest_ductaflow.names import check_pattern
+from pytest_ductaflow.options import executes_nothing, instance_files
 from pytest_ductaflow.progress import ProgressLine
-from pytest_ductaflow.reporting import Reporting, executes_nothing
+from pytest_ductaflow.reporting import Reporting
 
 if TYPE_CHECKING:
     from pytest_ductaflow.items import InstanceFile
@@ -154,7 +155,7 @@ def pytest_configure(config: pytest.Config) -> None:
             live = Live(config, config.stash[_IDENTIFIER], progress.start)
             config.pluginmanager.register(live, "ductaflow-live")
         distribution = config.getoption("dist", "no")
-        if distribution != "no" and config.stash.get(_CHOSE_DIST, False) and _instance_files(config):
+        if distribution != "no" and config.stash.get(_CHOSE_DIST, False) and instance_files(config):
             text = (
                 f"--dist={distribution} is respected: an instance may keep a worker waiting for what it needs"
             )
@@ -201,7 +202,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
 def _schedules(config: pytest.Config) -> bool:
     """Whether we distribute. Who chose another way keeps it; needed instances are waited for anyway."""
     chosen = config.stash.get(_CHOSE_DIST, False)
-    return config.getoption("dist", "no") == "load" and not chosen and bool(_instance_files(config))
+    return config.getoption("dist", "no") == "load" and not chosen and bool(instance_files(config))
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
@@ -214,26 +215,23 @@ def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> InstanceFi
     if file_path.suffix != ".json" or not _is_instance_file(file_path, parent):
         return None
     from pytest_ductaflow.items import InstanceFile
+    from pytest_ductaflow.order import Order
     from pytest_ductaflow.session import SESSION, Session
 
     config = parent.config
     if SESSION not in config.stash:
-        config.stash[SESSION] = Session(
-            config, config.stash[_IDENTIFIER], config.stash.get(_WARM_PROCESS, None)
-        )
-        config.pluginmanager.register(config.stash[SESSION], "ductaflow-session")
+        state = Session(config, config.stash[_IDENTIFIER], config.stash.get(_WARM_PROCESS, None))
+        config.stash[SESSION] = state
+        config.pluginmanager.register(state, "ductaflow-session")
+        order = Order(state, with_needed=config.getoption("--ductaflow-with-needed"))
+        config.pluginmanager.register(order, "ductaflow-order")
     return InstanceFile.from_parent(parent, path=file_path)
 
 
 def _is_instance_file(path: Path, parent: pytest.Collector) -> bool:
     if parent.session.isinitpath(path):
         return True
-    return path in _instance_files(parent.config)
-
-
-def _instance_files(config: pytest.Config) -> set[Path]:
-    if _FILES not in config.stash:
-        patterns = config.getini("ductaflow_instances")
-        found = (config.rootpath.glob(pattern) for pattern in patterns)
-        config.stash[_FILES] = {file for files in found for file in files}
-    return config.stash[_FILES]
+    stash = parent.session.stash
+    if _FILES not in stash:
+        stash[_FILES] = instance_files(parent.config)
+    return path in stash[_FILES]

@@ -16,6 +16,7 @@ from urllib.parse import quote
 
 import pytest
 
+from pytest_ductaflow.options import executes_nothing, instance_files
 from pytest_ductaflow.status import Status
 from pytest_ductaflow.terminal import Endings, FailuresByCause, PutBack
 
@@ -42,11 +43,6 @@ def light_of(report: pytest.TestReport | pytest.CollectReport) -> Status | None:
         return Status(str(properties["status"])) if hasattr(report, "ductaflow") else None
     except (KeyError, ValueError):
         return None
-
-
-def executes_nothing(config: pytest.Config) -> bool:
-    """Whether no test is to be run at all."""
-    return bool(config.getoption("collectonly") or config.getoption("--ductaflow-explain"))
 
 
 def is_up_to_date(report: pytest.TestReport) -> bool:
@@ -151,8 +147,7 @@ class Reporting:
 
     @functools.cached_property
     def _files_of_instances(self) -> set[Path]:
-        patterns = self._config.getini("ductaflow_instances")
-        return {path for pattern in patterns for path in self._config.rootpath.glob(pattern)}
+        return instance_files(self._config)
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
         """How many are green, orange and red, what took long, what warned, and where the status page is."""

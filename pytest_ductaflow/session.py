@@ -8,7 +8,7 @@ from __future__ import annotations
 import functools
 import json
 import os
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from pathlib import Path
 from typing import Any, Final, Protocol
 
@@ -18,7 +18,9 @@ from pytest_ductaflow import digests, engines, execution, expectations, graph, l
 from pytest_ductaflow.engines import preload, warm
 from pytest_ductaflow.errors import InstanceError, RecordError
 from pytest_ductaflow.execution import Request
+from pytest_ductaflow.explain import explain
 from pytest_ductaflow.instance import RUNS, Instance, load_instances
+from pytest_ductaflow.options import executes_nothing, instance_files
 from pytest_ductaflow.record import RECORD_NAME, Record, read_record, write_record
 from pytest_ductaflow.status import Status
 
@@ -66,9 +68,10 @@ class Session:
         self.bad_files = 0
         self._parallel = hasattr(config, "workerinput")
         self._parent = os.getppid()
-        self._items: dict[str, Item] = {}
+        #: The selected instances in their order, and what each of them needs: by run directory.
+        self.items: dict[str, Item] = {}
+        self.needs: dict[str, list[str]] = {}
         self._collected: dict[str, Item] = {}
-        self._needs: dict[str, list[str]] = {}
         self._records: dict[str, Record] = {}
         self._had_turn: set[str] = set()
         self._config = config
@@ -81,8 +84,7 @@ class Session:
 
     @property
     def _forks(self) -> bool:
-        collects_only: bool = self._config.getoption("collectonly")
-        executes = not (collects_only or self.no_execute or self.accept or self.explain)
+        executes = not (executes_nothing(self._config) or self.no_execute or self.accept)
         return self.engine == "fork" and executes
 
     def wanted(self) -> bool:
@@ -91,7 +93,7 @@ class Session:
 
     def needed(self, item: Item) -> list[Item]:
         """The selected instances that come before this one: it refers to their outputs or measures."""
-        return [self._items[key] for key in self._needs.get(item.instance.run_directory, ())]
+        return [self.items[key] for key in self.needs.get(item.instance.run_directory, ())]
 
     def reads(self, item: Item, needed: Item) -> bool:
         """Whether an instance refers to what another one writes, and not to its measures only."""
@@ -193,15 +195,27 @@ class Session:
 
     def _unselected(self, instance: Instance) -> dict[str, Instance]:
         """The instances that are needed, also by those that are needed, and not selected: by node id."""
-        if all(graph.target_of(reference) in self._items for reference in instance.needs):
+        if all(graph.target_of(reference) in self.items for reference in instance.needs):
             return {}
         found: dict[str, Instance] = {}
         pending = [instance.run_directory]
         while pending:
             for key in self._all_needs.get(pending.pop(), ()):
                 node_id, needed = self._everything[key]
-                if key not in self._items and node_id not in found:
+                if key not in self.items and node_id not in found:
                     found[node_id] = needed
+                    pending.append(key)
+        return found
+
+    def needed_anywhere(self, instances: Iterable[Instance]) -> set[str]:
+        """The node ids of what these instances need, also by way of others, in the whole project."""
+        found: set[str] = set()
+        pending = [instance.run_directory for instance in instances]
+        while pending:
+            for key in self._all_needs.get(pending.pop(), ()):
+                node_id = self._everything[key][0]
+                if node_id not in found:
+                    found.add(node_id)
                     pending.append(key)
         return found
 
@@ -209,8 +223,7 @@ class Session:
     def _everything(self) -> dict[str, tuple[str, Instance]]:
         """All instances of the project, collected or not: run directory to node id and instance."""
         found = {key: (item.nodeid, item.instance) for key, item in self._collected.items()}
-        patterns = self._config.getini("ductaflow_instances")
-        for file in sorted({file for pattern in patterns for file in self.root.glob(pattern)}):
+        for file in sorted(instance_files(self._config)):
             name = file.relative_to(self.root).as_posix()
             try:
                 instances = load_instances(file, self.root)
@@ -224,6 +237,10 @@ class Session:
     def _all_needs(self) -> dict[str, list[str]]:
         return graph.needs({key: instance.needs for key, (_, instance) in self._everything.items()})
 
+    def collected(self, items: Iterable[Item]) -> None:
+        """There are these to select from."""
+        self._collected = {item.instance.run_directory: item for item in items}
+
     def had_turn(self, item: Item) -> bool:
         """Whether the item had its own turn before; from now on it had."""
         key = item.instance.run_directory
@@ -234,81 +251,17 @@ class Session:
 
     # --- pytest's hooks ---
 
-    @pytest.hookimpl(wrapper=True, tryfirst=True)
-    def pytest_collection_modifyitems(
-        self, session: pytest.Session, items: list[pytest.Item]
-    ) -> Generator[None, None, None]:
-        """Put what is needed first; add it, if asked to, after others have deselected."""
-        self._arrange(session, items)
-        self._collected = {item.instance.run_directory: item for item in _instance_items(items)}
-        yield
-        if self._config.getoption("--ductaflow-with-needed"):
-            self._add_needed(session, items)
-
-    def _add_needed(self, session: pytest.Session, items: list[pytest.Item]) -> None:
-        self._items = {item.instance.run_directory: item for item in _instance_items(items)}
-        wanted = {node_id for item in self._items.values() for node_id in self._unselected(item.instance)}
-        found = [item for item in self._collected.values() if item.nodeid in wanted]
-        missing = wanted - {item.nodeid for item in found}
-        for file in sorted({self.root / node_id.split("::")[0] for node_id in missing}):
-            collector = session.ihook.pytest_collect_file(file_path=file, parent=session)[0]
-            added = [item for item in collector.collect() if item.nodeid in missing]
-            report = pytest.CollectReport(collector.nodeid, "passed", None, added)
-            session.config.hook.pytest_collectreport(report=report)  # they are counted
-            found += added
-        items[:0] = found  # type: ignore[assignment]
-        self._arrange(session, items)
-
-    def _arrange(self, session: pytest.Session, items: list[pytest.Item]) -> None:
-        """Put what is needed first; refuse shared run directories and cycles."""
-        instances = ((item, getattr(item, "instance", None)) for item in items)
-        mine = {item: instance for item, instance in instances if isinstance(instance, Instance)}
-        problems: dict[str, list[str]] = {}
-        nodes: dict[str, pytest.Item] = {}
-        folded: dict[str, pytest.Item] = {}
-        for item, instance in mine.items():
-            other = folded.setdefault(instance.run_directory.casefold(), item)
-            if other is item:
-                nodes[instance.run_directory] = item
-            else:
-                text = f"{item.nodeid} and {other.nodeid} share the run directory {instance.run_directory}"
-                hint = "give one of them another `name` or `step`"
-                problems.setdefault(_file_of(item), []).append(f"{_place(item)}: name: {text}: {hint}")
-        edges = graph.needs({key: mine[item].needs for key, item in nodes.items()})
-        ordered, cycles = graph.order(list(nodes), edges)
-        for cycle in cycles:
-            walk = " → ".join(nodes[key].nodeid for key in cycle)
-            for file in dict.fromkeys(_file_of(nodes[key]) for key in cycle):
-                index = next(i for i, key in enumerate(cycle) if _file_of(nodes[key]) == file)
-                first, needed = nodes[cycle[index]], cycle[index + 1]
-                read = any(graph.leads_to(reference, needed) for reference in mine[first].references)
-                text = f"{'config' if read else 'expect'}: dependency cycle: {walk}"
-                problems.setdefault(file, []).append(f"{_place(first)}: {text}")
-        replacement = iter([nodes[key] for key in ordered])
-        remaining = set(ordered)
-        arranged = []
-        for item in items:
-            if item not in mine:
-                arranged.append(item)
-            elif nodes.get(mine[item].run_directory) is item and mine[item].run_directory in remaining:
-                arranged.append(next(replacement))
-        items[:] = arranged
-        for file, texts in problems.items():
-            self.bad_files += 1
-            report = pytest.CollectReport(file, "failed", "\n".join(texts), [])
-            session.config.hook.pytest_collectreport(report=report)
-
     def pytest_collection_finish(self, session: pytest.Session) -> None:
         """What is left now is what runs."""
-        self._items = {item.instance.run_directory: item for item in _instance_items(session.items)}
-        self._needs = graph.needs({key: item.instance.needs for key, item in self._items.items()})
-        if self._warm is not None and self._items:
+        self.items = {item.instance.run_directory: item for item in _instance_items(session.items)}
+        self.needs = graph.needs({key: item.instance.needs for key, item in self.items.items()})
+        if self._warm is not None and self.items:
             self._warm.preload(self._modules(), self.root)
 
     def _modules(self) -> list[str]:
         """What the warm process is to import for the selected instances."""
-        flows = {self.root / item.instance.flow: None for item in self._items.values()}
-        builds = [item for item in self._items.values() if item.instance.kind == "build"]
+        flows = {self.root / item.instance.flow: None for item in self.items.values()}
+        builds = [item for item in self.items.values() if item.instance.kind == "build"]
         if builds:  # which flows they run, only running them shows: those of the project
             flows |= dict.fromkeys(sorted((self.root / "flows").glob("*.py")))
         asked: list[str] = self._config.getini("ductaflow_preload")
@@ -352,72 +305,12 @@ class Session:
         if self.bad_files and session.testsfailed == self.bad_files:
             session.config.option.continue_on_collection_errors = True
         if self.explain:
-            self._explain()
+            explain(self, self._config)
             return True
         if self._items and not self._config.getoption("collectonly"):
             leftovers.remember(self.root, self._config.getini("ductaflow_instances"))
         return None
 
-    def _explain(self) -> None:
-        """Say for each instance whether it would run, and why, or else whether it would fail as it is."""
-        runs: dict[str, bool] = {}  # run directory to whether it surely does
-        counts = {"would run": 0, "may run": 0, "up to date": 0}
-        write = _line_writer(self._config)
-        for key, item in self._items.items():
-            reasons, broken = (["--ductaflow-force"], []) if self.force else self._reasons(item)
-            before = [needed for needed in self._needs.get(key, ()) if needed in runs]
-            follows = [
-                f"input: {reference} will be rewritten by {self._items[needed].nodeid}"
-                for needed in before
-                for reference in item.instance.references
-                if graph.leads_to(reference, needed)
-            ]
-            word = "would run" if reasons else "may run" if follows else "up to date"
-            if word != "up to date":
-                runs[key] = word == "would run"
-                broken = []
-            elif broken:
-                word = "would fail"
-            counts[word] = counts.get(word, 0) + 1
-            write(f"{item.nodeid}: {word}")
-            judged = [
-                f"expect: its baseline is made again by {self._items[needed].nodeid}"
-                for needed in before
-                if any(graph.leads_to(baseline, needed) for baseline in item.instance.baselines)
-            ]
-            for reason in [*reasons, *follows, *broken, *judged, *self.stale_before(item)]:
-                write(f"    {reason}")
-        write(", ".join(f"{count} {word}" for word, count in counts.items()))
-
-    def _reasons(self, item: Item) -> tuple[list[str], list[str]]:
-        """Why an instance would run; and if it would not, what is expected of its measures and not met."""
-        try:
-            found, reasons = execution.up_to_date(self.request(item.instance, item.nodeid))
-        except RecordError as error:
-            return [str(error)], []
-        if found is not None:
-            expectations.judge(found, item.instance.expected, self.root)
-        broken = found.error if found is not None and found.light.is_red else None
-        return reasons, str((broken or {}).get("message", "")).splitlines()
-
-
-def _line_writer(config: pytest.Config) -> Callable[[str], None]:
-    reporter: pytest.TerminalReporter | None = config.pluginmanager.getplugin("terminalreporter")
-    if reporter is None:
-        return print
-    reporter.ensure_newline()
-    return reporter.write_line
-
 
 def _instance_items(items: Iterable[Any]) -> list[Item]:
     return [item for item in items if isinstance(getattr(item, "instance", None), Instance)]
-
-
-def _file_of(item: pytest.Item) -> str:
-    assert item.parent is not None
-    return item.parent.nodeid
-
-
-def _place(item: pytest.Item) -> str:
-    file, line, _ = item.location
-    return f"{Path(file).as_posix()}:{(line or 0) + 1}"
