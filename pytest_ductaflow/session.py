@@ -307,7 +307,7 @@ class Session:
         if self.explain:
             explain(self, self._config)
             return True
-        if self._items and not self._config.getoption("collectonly"):
+        if self.items and not self._config.getoption("collectonly"):
             leftovers.remember(self.root, self._config.getini("ductaflow_instances"))
         return None
 
