@@ -122,10 +122,11 @@ class Project:
 
     def _same(self, one: str, other: str) -> bool:
         with contextlib.suppress(OSError):
-            return os.path.samefile(self._path(one), self._path(other))
+            return os.path.samefile(self.path_of(one), self.path_of(other))
         return False
 
-    def _path(self, directory: str) -> Path:
+    def path_of(self, directory: str) -> Path:
+        """Where a run directory, ``runs/<step>/<instance>``, lies."""
         return self.runs / directory.partition("/")[2]
 
     def _may_have(self, directory: str, node_id: str) -> bool:
@@ -228,7 +229,7 @@ def currency(directory: Path) -> Callable[[Path], bool] | str:
         project = project_of(directory)
         if project is None:
             return f"no pytest session has run there, as far as {directory} tells"
-        leftovers = {project.runs / path.partition("/")[2] for path in project.leftovers}
+        leftovers = {project.path_of(directory) for directory in project.leftovers}
         if project.problem is not None:
             return project.problem
 

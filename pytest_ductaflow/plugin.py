@@ -130,11 +130,7 @@ def pytest_configure(config: pytest.Config) -> None:
         raise pytest.UsageError(
             f"--ductaflow-timeout: {timeout!r} is not a number of seconds above 0"
         ) from None
-    for pattern in config.getini("ductaflow_instances"):
-        if not pattern or Path(pattern).is_absolute():
-            raise pytest.UsageError(f"ductaflow_instances: {pattern!r} is no pattern relative to the root")
-        if reason := check_pattern(pattern):
-            raise pytest.UsageError(f"ductaflow_instances: {pattern!r} {reason}")
+    instance_patterns(config)
     compared = config.getoption("--ductaflow-compare")
     if compared is not None and next(Path(compared).glob("*/*/run.json"), None) is None:
         raise pytest.UsageError(f"--ductaflow-compare: {compared!r} is no directory of runs: no */*/run.json")
@@ -167,6 +163,17 @@ def pytest_configure(config: pytest.Config) -> None:
             from pytest_ductaflow.scheduling import StartAtOnce
 
             config.pluginmanager.register(StartAtOnce(), "ductaflow-start-at-once")
+
+
+def instance_patterns(config: pytest.Config) -> list[str]:
+    """The ini ``ductaflow_instances``, checked."""
+    patterns: list[str] = config.getini("ductaflow_instances")
+    for pattern in patterns:
+        if not pattern or Path(pattern).is_absolute():
+            raise pytest.UsageError(f"ductaflow_instances: {pattern!r} is no pattern relative to the root")
+        if reason := check_pattern(pattern):
+            raise pytest.UsageError(f"ductaflow_instances: {pattern!r} {reason}")
+    return patterns
 
 
 def _check_engine(name: str) -> None:

@@ -28,7 +28,7 @@ from pytest_ductaflow.status import Status, worst
 
 SCHEMA: Final = 1
 RECORD_NAME: Final = "run.json"
-_LOCK_NAME: Final = ".run.lock"
+LOCK_NAME: Final = ".run.lock"
 _TEMPORARY: Final = re.compile(r"\..+\.[0-9a-f]{32}\.tmp")
 #: Name of the output file of a flow that runs as a script.
 CLI_OUTPUT_NAME: Final = "_cli_execution_output.txt"
@@ -70,7 +70,7 @@ class RunDirectory:
     def own_files(self) -> frozenset[str]:
         """Names of the files that are ours, so not outputs of the flow."""
         ours = (self.notebook, self.config, self.output, self.html, self.record)
-        return frozenset(path.name for path in ours) | {_LOCK_NAME, CLI_OUTPUT_NAME, FIGURES}
+        return frozenset(path.name for path in ours) | {LOCK_NAME, CLI_OUTPUT_NAME, FIGURES}
 
 
 @dataclass
@@ -277,7 +277,7 @@ def lock(directory: Path, *, wait: bool = False, patience: float = 1.0) -> Itera
     """
     import filelock  # at the point of use: flows import this package too
 
-    held = filelock.FileLock(directory / _LOCK_NAME, is_singleton=False)
+    held = filelock.FileLock(directory / LOCK_NAME, is_singleton=False)
     try:
         held.acquire(timeout=-1 if wait else patience, poll_interval=0.01)
     except filelock.Timeout:
@@ -290,7 +290,7 @@ def lock(directory: Path, *, wait: bool = False, patience: float = 1.0) -> Itera
 
 def is_locked(directory: Path) -> bool:
     """Whether a process is executing in this directory now."""
-    if not (directory / _LOCK_NAME).exists():
+    if not (directory / LOCK_NAME).exists():
         return False
     try:
         with lock(directory, patience=0.05):
@@ -310,7 +310,7 @@ def files_in(directory: RunDirectory) -> dict[str, tuple[int, int]]:
         folder = pending.pop()
         entries = list(os.scandir(folder))
         nested = folder != directory.path
-        if nested and any(entry.name in (RECORD_NAME, _LOCK_NAME) for entry in entries):
+        if nested and any(entry.name in (RECORD_NAME, LOCK_NAME) for entry in entries):
             continue
         for entry in entries:
             if not nested and (entry.name in ours or _TEMPORARY.fullmatch(entry.name)):

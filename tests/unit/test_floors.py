@@ -73,6 +73,10 @@ FLOORS = {
     "reporting": 5,
     "scheduling": 5,
     "plugin": 5,
+    "command": 5,
+    "command.project": 5,
+    "command.prune": 5,
+    "__main__": 5,
     "progress": 5,
 }
 
