@@ -32,7 +32,7 @@ from traitlets.utils.importstring import import_item
 
 from pytest_ductaflow import context
 from pytest_ductaflow.engines import kernel as in_kernel
-from pytest_ductaflow.engines import tracing, wire
+from pytest_ductaflow.engines import threads, tracing, wire
 from pytest_ductaflow.engines.pages import WrittenPages, mapped
 
 _PR_SET_PDEATHSIG: Final = 1
@@ -224,6 +224,8 @@ def make_application(initial: dict[str, str]) -> Any:
     tracing.installed()
     _known_libraries.update(tracing.Loaded().top_level())
     _set_by_the_kernel.update({k: v for k, v in os.environ.items() if initial.get(k) != v})
+    sys.argv = _arguments("")  # what is imported now looks at it, too
+    os.environ["JPY_PARENT_PID"] = str(os.getppid())
     return application
 
 
@@ -301,14 +303,20 @@ def _become(request: dict[str, Any], shell: Any) -> int:
     shell.init_environment()  # what a kernel sets: a pager, colours
     if os.environ.get("TZ") != zone:
         time.tzset()
-    sys.argv = [os.path.join(os.path.dirname(os.path.dirname(ipykernel.__file__)), "ipykernel_launcher.py")]
-    sys.argv += ["-f", os.path.join(os.path.dirname(request["log"]), "kernel.json")]
+    sys.argv = _arguments(os.path.dirname(request["log"]))
     # Other libraries draw from the system's entropy at each use, or (random) reseed themselves.
     if "numpy.random" in sys.modules:
         sys.modules["numpy.random"].seed()
     if "multiprocessing.process" in sys.modules:
         sys.modules["multiprocessing.process"].current_process().authkey = os.urandom(32)
+    threads.start()
     return log
+
+
+def _arguments(directory: str) -> list[str]:
+    """A kernel's command line."""
+    launcher = os.path.join(os.path.dirname(os.path.dirname(ipykernel.__file__)), "ipykernel_launcher.py")
+    return [launcher, "-f", os.path.join(directory, "kernel.json")]
 
 
 async def _serve(kernel: Any, channel: socket.socket) -> None:

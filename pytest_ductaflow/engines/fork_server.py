@@ -26,6 +26,7 @@ import struct
 import sys
 import time
 import warnings
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -34,7 +35,9 @@ from pytest_ductaflow import context
 
 _INITIAL: Final = dict(os.environ)  # before a kernel is imported, which sets some
 
-from pytest_ductaflow.engines import fork_child, tracing  # noqa: E402
+from IPython.core.interactiveshell import InteractiveShell  # noqa: E402
+
+from pytest_ductaflow.engines import fork_child, threads, tracing  # noqa: E402
 from pytest_ductaflow.engines.pages import WrittenPages  # noqa: E402
 from pytest_ductaflow.engines.processes import family  # noqa: E402
 
@@ -83,6 +86,7 @@ class _Server:
         self._listener, self._directory = listener, directory
         self._loaded: list[str] = []
         self._refused: dict[str, str] = state.get("refused", {})
+        self._started_afresh = bool(state)
         self._connections: set[_Connection] = set()
         self._runs: dict[int, _Run] = {}
         self._shared: tracing.Loaded | None = None  # what all forks have in common, once it is complete
@@ -313,13 +317,16 @@ class _Server:
 
     def _preload(self, modules: list[str], root: str) -> None:
         for name in modules:
-            if name in self._loaded or name in self._refused:
+            if name in self._loaded or any(package in self._refused for package in _packages(name)):
                 continue
             self._shared = None
             self._looked.clear()
             self._drop_spare()
+            if self._started_afresh and (reason := _try_in_a_fork(name, root)):
+                self._refused[name] = reason
+                continue
             try:
-                importlib.import_module(name)
+                _import(name)
             except BaseException as error:
                 self._refused[name] = f"{type(error).__name__}: {error}"
                 continue
@@ -345,9 +352,47 @@ class _Server:
         os.execv(sys.executable, [sys.executable, *interpreter[1:], *arguments])
 
 
+def _packages(name: str) -> Iterator[str]:
+    """A module and the packages that it is in."""
+    parts = name.split(".")
+    return (".".join(parts[:end]) for end in range(len(parts), 0, -1))
+
+
+def _import(name: str) -> None:
+    """Import a module as a notebook would: some look then whether they are in one."""
+    with InteractiveShell.instance().builtin_trap:
+        importlib.import_module(name)
+
+
+def _try_in_a_fork(name: str, root: str) -> str | None:
+    """Import a module in a fork first and say why it must not be preloaded.
+
+    Starting afresh takes all imports once more; where one module was refused, more are likely to be.
+    """
+    reader, writer = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        try:
+            os.close(reader)
+            try:
+                _import(name)
+                reason = _unsafe(root)
+            except BaseException as error:
+                reason = f"{type(error).__name__}: {error}"
+            os.write(writer, (reason or "").encode()[:_ORDER])
+        finally:
+            os._exit(0)
+    os.close(writer)
+    with open(reader, encoding="utf-8", errors="replace") as said:
+        reason = said.read()
+    _, status = os.waitpid(pid, 0)
+    return reason or (f"importing it ends the process (status {status})" if status else None)
+
+
 def _unsafe(root: str) -> str | None:
     """Why this process must not be forked, or not shared, any more."""
     if _threads() > 1:
+        threads.end()
         with warnings.catch_warnings():
             warnings.simplefilter(
                 "ignore", DeprecationWarning

@@ -19,10 +19,16 @@ SAFE: Final = frozenset(
     {
         "altair",
         "bokeh",
+        "bottleneck",
         "geopandas",
+        "h5py",
         "matplotlib",
+        "netCDF4",
         "networkx",
+        "numba",
+        "numexpr",
         "numpy",
+        "openmatrix",
         "openpyxl",
         "pandas",
         "plotly",
@@ -33,6 +39,7 @@ SAFE: Final = frozenset(
         "sklearn",
         "statsmodels",
         "sympy",
+        "tables",
         "xarray",
     }
 )

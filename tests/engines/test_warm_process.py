@@ -119,6 +119,48 @@ def test_what_cannot_be_shared_is_refused_with_the_reason(
     assert run(f"import sys; print([name in sys.modules for name in {names}])") == "[True, False, False]\n"
 
 
+def test_a_module_sees_a_notebook_when_it_is_preloaded(
+    process: WarmProcess, run: Callable[..., str], tmp_path: Path
+) -> None:
+    (tmp_path / "lib" / "curious.py").write_text("""
+import __main__, os, sys
+try:
+    shell = type(get_ipython()).__name__, "IPKernelApp" in get_ipython().config
+except NameError:
+    shell = None
+here = shell, "JPY_PARENT_PID" in os.environ, os.path.basename(sys.argv[0]), hasattr(__main__, "__file__")
+""")
+    process.preload(["curious"], Path("/nowhere"))
+    loaded, seen = run("""
+import sys
+print("curious" in sys.modules)
+import curious
+print(curious.here)
+""").splitlines()
+    assert loaded == "True"
+    assert seen == "(('ZMQInteractiveShell', True), True, 'ipykernel_launcher.py', False)"
+
+
+def test_modules_that_share_a_cause_are_refused_without_starting_afresh_for_each(
+    process: WarmProcess, run: Callable[..., str], tmp_path: Path
+) -> None:
+    library = tmp_path / "lib"
+    (library / "threaded.py").write_text(
+        "import threading; threading.Thread(target=threading.Event().wait, daemon=True).start()"
+    )
+    names = [f"user{number}" for number in range(5)]
+    for name in names:
+        (library / f"{name}.py").write_text("import threaded")
+    (library / "counted.py").write_text(f"open({str(tmp_path / 'starts')!r}, 'a').write('x')")
+    (library / "package").mkdir()
+    (library / "package" / "__init__.py").write_text("import threaded")
+    (library / "package" / "part.py").write_text("")
+    process.preload(["counted", *names, "package", "package.part"], Path("/nowhere"))
+    assert run("import sys; print('counted' in sys.modules, 'threaded' in sys.modules)") == "True False\n"
+    assert refusals(process, run).keys() == {*names, "package"}
+    assert (tmp_path / "starts").read_text() == "xxx"  # at first, tried in a fork, and afresh
+
+
 def test_the_warm_process_has_one_thread(process: WarmProcess, run: Callable[..., str]) -> None:
     process.preload(["numpy", "pandas"], Path("/nowhere"))
     run("pass")

@@ -45,6 +45,7 @@ FLOORS = {
     "engines.pages": 2,
     "engines.preload": 2,
     "engines.processes": 2,
+    "engines.threads": 2,
     "engines.warm": 2,
     "engines.tracing": 2,
     "engines.wire": 2,
