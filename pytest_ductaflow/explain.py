@@ -23,7 +23,7 @@ def explain(session: Session, config: pytest.Config) -> None:
         reasons, broken = (["--ductaflow-force"], []) if session.force else _reasons(session, item)
         before = [needed for needed in session.needs.get(key, ()) if needed in runs]
         follows = [
-            f"input: {reference} will be rewritten by {session.items[needed].nodeid}"
+            f"input: {reference} will be rewritten by {session.items[needed].node_id}"
             for needed in before
             for reference in item.instance.references
             if graph.leads_to(reference, needed)
@@ -35,9 +35,9 @@ def explain(session: Session, config: pytest.Config) -> None:
         elif broken:
             word = "would fail"
         counts[word] = counts.get(word, 0) + 1
-        write(f"{item.nodeid}: {word}")
+        write(f"{item.node_id}: {word}")
         judged = [
-            f"expect: its baseline is made again by {session.items[needed].nodeid}"
+            f"expect: its baseline is made again by {session.items[needed].node_id}"
             for needed in before
             if any(graph.leads_to(baseline, needed) for baseline in item.instance.baselines)
         ]
@@ -49,7 +49,7 @@ def explain(session: Session, config: pytest.Config) -> None:
 def _reasons(session: Session, item: Item) -> tuple[list[str], list[str]]:
     """Why an instance would run; and if it would not, what is expected of its measures and not met."""
     try:
-        found, reasons = execution.up_to_date(session.request(item.instance, item.nodeid))
+        found, reasons = execution.up_to_date(session.request(item.instance, item.node_id))
     except RecordError as error:
         return [str(error)], []
     if found is not None:

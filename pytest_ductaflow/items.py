@@ -94,8 +94,12 @@ class InstanceItem(pytest.Item):
         super().__init__(**options)
         self.instance = instance
         self.ductaflow = self.config.stash[SESSION]
+        #: As collected; xdist's loadgroup appends the group's name to pytest's own.
+        self.node_id: Final[str] = self.nodeid
         #: Seconds that the run took, if it was not this item's turn that executed it.
         self.earlier: float | None = None
+        #: This session's run, if nothing is left to do but to report it.
+        self.ran: Record | None = None
         if instance.scenario:
             self.add_marker(_scenario_mark(instance.scenario))
         self.extra_keyword_matches.update(str(value) for value in instance.scenario.values())
@@ -116,6 +120,12 @@ class InstanceItem(pytest.Item):
 
     def setup(self) -> None:
         """Have what this instance needs executed first, and do not go on if it is red."""
+        if self.ran is not None:
+            error = self.ran.error or {}
+            if error.get("type") == "NotRun":
+                self._tell(self.ran)
+                pytest.fail(str(error["message"]), pytrace=False)
+            return
         if self.ductaflow.no_execute or self.ductaflow.accept or executes_nothing(self.config):
             return
         for problem in self.ductaflow.stale_before(self):
@@ -132,7 +142,7 @@ class InstanceItem(pytest.Item):
         for needed in self.ductaflow.needed(self):
             record = needed.ensure()
             if record is not None and record.light.is_red and self.ductaflow.reads(self, needed):
-                return self._refuse(f"needs {needed.nodeid}, which failed")
+                return self._refuse(f"needs {needed.node_id}, which failed")
         red = self.ductaflow.red_before(self)
         return self._refuse(f"needs {red}, whose last run failed") if red else None
 
@@ -155,12 +165,7 @@ class InstanceItem(pytest.Item):
                 if kept
                 else f"prepared, not executed: {where}"
             )
-        again = self.ductaflow.had_turn(self)  # a rerun is a new run
-        record = self._accept() if self.ductaflow.accept else None if again else self.ductaflow.known(self)
-        if record is None:
-            record = self._execute(again=again)
-        elif record.session == self.ductaflow.identifier:
-            self.earlier = record.duration
+        record = self.ran or self._have_run()
         self._tell(record)
         lines = self.output_tail(record)
         if lines:
@@ -171,12 +176,24 @@ class InstanceItem(pytest.Item):
         if raised is not None:
             raise raised
 
+    def _have_run(self) -> Record:
+        """The record of this turn."""
+        if self.ductaflow.accept:
+            return self._accept()
+        again = self.ductaflow.had_turn(self)  # a rerun is a new run
+        record = None if again else self.ductaflow.known(self)
+        if record is None:
+            return self._execute(again=again)
+        if record.session == self.ductaflow.identifier:
+            self.earlier = record.duration
+        return record
+
     def _accept(self) -> Record:
         try:
             return execution.accept(self.request())
         except (RecordError, RunBusy) as error:
             problem = str(error)
-        pytest.fail(f"{self.nodeid} {problem}", pytrace=False)
+        pytest.fail(f"{self.node_id} {problem}", pytrace=False)
 
     def _tell(self, record: Record) -> None:
         """Properties of the report: for JUnit, and for whoever shows results."""
@@ -238,7 +255,7 @@ class InstanceItem(pytest.Item):
 
         :raises RecordError: if the directory leads elsewhere. ``runs`` itself may be a link to another disk.
         """
-        return self.ductaflow.request(self.instance, self.nodeid)
+        return self.ductaflow.request(self.instance, self.node_id)
 
     def output_tail(self, record: Record) -> list[str]:
         """The last printed lines; of a failed flow inside a build, that flow's."""
@@ -262,7 +279,7 @@ class InstanceItem(pytest.Item):
                 f"run directory: {self.instance.run_directory}"
             )
         if isinstance(error, (ConfigError, RecordError)):
-            return f"{self.nodeid}: {error}"
+            return f"{self.node_id}: {error}"
         return super().repr_failure(excinfo, *args, **options)
 
     def _repr_run(self, excinfo: pytest.ExceptionInfo[BaseException], error: dict[str, Any]) -> Any:
@@ -275,7 +292,7 @@ class InstanceItem(pytest.Item):
             below = []
         known = {key: value for key, value in error.items() if value is not None}
         error = {"file": self.instance.flow, **known}
-        return represent(excinfo, error, below, style=style, place=self.nodeid, root=self.ductaflow.root)
+        return represent(excinfo, error, below, style=style, place=self.node_id, root=self.ductaflow.root)
 
     def _warn(self, record: Record) -> FlowWarning | None:
         """Issue the run's warning lines; return the first that a filter turned into an error."""

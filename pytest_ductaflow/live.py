@@ -19,6 +19,7 @@ from urllib.parse import quote
 
 import pytest
 
+from pytest_ductaflow.names import without_group
 from pytest_ductaflow.progress import Snapshot
 
 if TYPE_CHECKING:
@@ -273,7 +274,8 @@ def _instances_of(ids: Iterable[str], root: Path) -> dict[str, Instance]:
         except InstanceError:  # somebody else's .json, or changed since it was collected
             continue
         found |= {f"{name}::{instance.name}": instance for instance in instances}
-    return {node_id: found[node_id] for node_id in wanted if node_id in found}
+    plain = {node_id: without_group(node_id) for node_id in wanted}
+    return {node_id: found[plain[node_id]] for node_id in wanted if plain[node_id] in found}
 
 
 def _below_runs(run_directory: str) -> str:

@@ -49,6 +49,12 @@ def label_text(text: str) -> str:
     return _OTHER.sub("_", unicodedata.normalize("NFC", text))
 
 
+def without_group(node_id: str) -> str:
+    """An instance's node id as it was collected: with ``--dist=loadgroup`` xdist appends ``@group``."""
+    file, separator, name = node_id.partition("::")
+    return file + separator + name.partition("@")[0]
+
+
 def default_name(stem: str) -> str:
     """A name from the stem of a file."""
     return label_text(stem).lstrip("_.-") or "instance"

@@ -59,7 +59,7 @@ class Order:
         for name in sorted({node_id.split("::")[0] for node_id in wanted}):
             file = InstanceFile.from_parent(session, path=self._state.root / name)
             try:  # not by way of pytest's hook: with --lf it leaves out files in which nothing failed
-                added = [item for item in file.collect() if item.nodeid in wanted]
+                added = [item for item in file.collect() if item.node_id in wanted]
                 report = pytest.CollectReport(file.nodeid, "passed", None, [*added])
             except InstanceFile.CollectError as error:
                 added = []
@@ -75,8 +75,8 @@ class Order:
         added, selected = set(self._added), set(session.items)
         seeds = [item for item in _instances(session.items) if item not in added]
         wanted = self._state.needed_anywhere(item.instance for item in seeds)
-        back = [item for item in self._known if item.nodeid in wanted and item not in selected]
-        left = [item for item in self._added if item.nodeid not in wanted and item in selected]
+        back = [item for item in self._known if item.node_id in wanted and item not in selected]
+        left = [item for item in self._added if item.node_id not in wanted and item in selected]
         session.items[:] = [*back, *(item for item in session.items if item not in left)]
         session.config.hook.pytest_deselected(items=left)
         terminal = session.config.pluginmanager.get_plugin("terminalreporter")
@@ -112,14 +112,14 @@ def arrange(items: Sequence[pytest.Item]) -> tuple[list[pytest.Item], dict[str, 
         other = folded.setdefault(directory.casefold(), item)
         if other is item:
             nodes[directory] = item
-        elif other.nodeid != item.nodeid:
-            text = f"{item.nodeid} and {other.nodeid} share the run directory {directory}"
+        elif other.node_id != item.node_id:
+            text = f"{item.node_id} and {other.node_id} share the run directory {directory}"
             hint = "give one of them another `name` or `step`"
             problems.setdefault(_file_of(item), []).append(f"{_place(item)}: name: {text}: {hint}")
     edges = graph.needs({key: item.instance.needs for key, item in nodes.items()})
     ordered, cycles = graph.order(list(nodes), edges)
     for cycle in cycles:
-        walk = " → ".join(nodes[key].nodeid for key in cycle)
+        walk = " → ".join(nodes[key].node_id for key in cycle)
         for file in dict.fromkeys(_file_of(nodes[key]) for key in cycle):
             index = next(i for i, key in enumerate(cycle) if _file_of(nodes[key]) == file)
             first, needed = nodes[cycle[index]], cycle[index + 1]

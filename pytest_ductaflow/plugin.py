@@ -144,7 +144,7 @@ def pytest_configure(config: pytest.Config) -> None:
     worker_input: dict[str, Any] | None = getattr(config, "workerinput", None)
     if worker_input is None:
         config.stash[_IDENTIFIER] = uuid.uuid4().hex
-        config.pluginmanager.register(Reporting(config), "ductaflow-reporting")
+        config.pluginmanager.register(Reporting(config, config.stash[_IDENTIFIER]), "ductaflow-reporting")
         if not executes_nothing(config):
             progress = ProgressLine(config)
             config.pluginmanager.register(progress, "ductaflow-progress")
@@ -223,13 +223,11 @@ def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> InstanceFi
         return None
     from pytest_ductaflow.items import InstanceFile
     from pytest_ductaflow.order import Order
-    from pytest_ductaflow.session import SESSION, Session
+    from pytest_ductaflow.session import begin
 
     config = parent.config
-    if SESSION not in config.stash:
-        state = Session(config, config.stash[_IDENTIFIER], config.stash.get(_WARM_PROCESS, None))
-        config.stash[SESSION] = state
-        config.pluginmanager.register(state, "ductaflow-session")
+    state = begin(config, config.stash[_IDENTIFIER], config.stash.get(_WARM_PROCESS, None))
+    if not config.pluginmanager.has_plugin("ductaflow-order"):
         order = Order(state, with_needed=config.getoption("--ductaflow-with-needed"))
         config.pluginmanager.register(order, "ductaflow-order")
     return InstanceFile.from_parent(parent, path=file_path)

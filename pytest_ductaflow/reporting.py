@@ -10,6 +10,7 @@ import functools
 import html
 import os
 from collections import Counter
+from collections.abc import Generator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote
@@ -53,8 +54,9 @@ def is_up_to_date(report: pytest.TestReport) -> bool:
 class Reporting:
     """Hooks of the controlling process."""
 
-    def __init__(self, config: pytest.Config) -> None:
+    def __init__(self, config: pytest.Config, identifier: str) -> None:
         self._config = config
+        self._identifier = identifier
         self._lights: dict[str, str] = {}
         self._summarising = False
         self._any = False
@@ -96,7 +98,8 @@ class Reporting:
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Count the lights. What failed without one (its worker died, its set-up failed) is red."""
-        if report.when != "setup" or not report.passed:
+        rerun = str(report.outcome) == "rerun"  # of pytest-rerunfailures
+        if not rerun and (report.when != "setup" or not report.passed):
             self._reported.add(report.nodeid)
         light = light_of(report)
         if light is not None:
@@ -112,10 +115,20 @@ class Reporting:
         if report.failed:
             self._endings.unreadable[report.nodeid] = None
 
-    @pytest.hookimpl(tryfirst=True)
-    def pytest_runtestloop(self, session: pytest.Session) -> None:
-        """Remember which instances are to run. Under xdist only its workers know, and they tell."""
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_runtestloop(self, session: pytest.Session) -> Generator[None, object, object]:
+        """Remember which instances are to run. Under xdist only its workers know, and they tell.
+
+        What ran and did not come to its turn is reported here: later, who is interrupted cannot capture.
+        """
         self._expected |= dict.fromkeys(item.nodeid for item in session.items if hasattr(item, "ductaflow"))
+        try:
+            return (yield)
+        finally:
+            if self._unreported and not executes_nothing(self._config):
+                from pytest_ductaflow.ahead import report_ahead
+
+                report_ahead(session, self._identifier, self._unreported)
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_xdist_node_collection_finished(self, ids: list[str]) -> None:
@@ -125,12 +138,14 @@ class Reporting:
     @pytest.hookimpl(tryfirst=True)
     def pytest_sessionfinish(self, session: pytest.Session, exitstatus: int) -> None:
         """An instance that vanished (with its worker) is a failure of its own, wherever results are shown."""
+        if executes_nothing(self._config):
+            return
+        lost = self._unreported
+        if not lost:
+            return
         ended = (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED, pytest.ExitCode.NO_TESTS_COLLECTED)
-        stopped = session.shouldstop or session.shouldfail or executes_nothing(self._config)
-        lost = [nodeid for nodeid in self._expected if nodeid not in self._reported]
-        if exitstatus not in ended or stopped or not lost:
-            if lost and not executes_nothing(self._config):
-                self._endings.stopped = len(lost), len(self._expected)
+        if exitstatus not in ended or session.shouldstop or session.shouldfail:
+            self._endings.stopped = len(lost), len(self._expected)
             return
         for nodeid in lost:
             place, text = (nodeid.split("::")[0], None, nodeid), "collected, but never reported: it was lost"
@@ -139,6 +154,11 @@ class Reporting:
                 self._config.hook.pytest_runtest_logreport(report=report)
         self._lost = lost
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+    @property
+    def _unreported(self) -> list[str]:
+        """The instances that were to be run, and of which no report came."""
+        return [nodeid for nodeid in self._expected if nodeid not in self._reported]
 
     def _is_instance(self, nodeid: str) -> bool:
         """Whether an id is that of an instance. The controlling process may not have collected it."""

@@ -34,8 +34,8 @@ class Item(Protocol):
     instance: Instance
 
     @property
-    def nodeid(self) -> str:
-        """pytest's id of the instance."""
+    def node_id(self) -> str:
+        """pytest's id of the instance, as it was collected."""
 
     @property
     def run_directory(self) -> Path:
@@ -131,14 +131,20 @@ class Session:
         """The record of this session's run of the item, if there is one."""
         key = item.instance.run_directory
         if key not in self._records and self._parallel:
-            try:
-                found = read_record(item.run_directory)
-            except RecordError:
-                return None
-            ended = found.light not in (Status.RUNNING, Status.INTERRUPTED)
-            if ended and found.session == self.identifier and found.node_id == item.nodeid:
+            found = self.of_this_session(item)
+            if found is not None:
                 self._records[key] = found
         return self._records.get(key)
+
+    def of_this_session(self, item: Item) -> Record | None:
+        """The record on the disk, if some process of this session ran the item to an end."""
+        try:
+            found = read_record(item.run_directory)
+        except RecordError:
+            return None
+        ended = found.light not in (Status.RUNNING, Status.INTERRUPTED)
+        mine = found.session == self.identifier and found.node_id == item.node_id
+        return found if ended and mine else None
 
     def known(self, item: Item, *, locked: bool = False) -> Record | None:
         """The record that stands for the item: of this session, or of the last run if that is up to date.
@@ -150,7 +156,7 @@ class Session:
         """
         found = self.peek(item)
         if found is None and not self.force:
-            found, _ = execution.up_to_date(self.request(item.instance, item.nodeid))
+            found, _ = execution.up_to_date(self.request(item.instance, item.node_id))
             if found is None:
                 return None
             if expectations.judge(found, item.instance.expected, self.root):
@@ -222,7 +228,7 @@ class Session:
     @functools.cached_property
     def _everything(self) -> dict[str, tuple[str, Instance]]:
         """All instances of the project, collected or not: run directory to node id and instance."""
-        found = {key: (item.nodeid, item.instance) for key, item in self._collected.items()}
+        found = {key: (item.node_id, item.instance) for key, item in self._collected.items()}
         for file in sorted(instance_files(self._config)):
             name = file.relative_to(self.root).as_posix()
             try:
@@ -307,9 +313,20 @@ class Session:
         if self.explain:
             explain(self, self._config)
             return True
-        if self.items and not self._config.getoption("collectonly"):
+        if self.items and not executes_nothing(self._config):
             leftovers.remember(self.root, self._config.getini("ductaflow_instances"))
         return None
+
+
+def begin(config: pytest.Config, identifier: str, warm_process: str | None = None) -> Session:
+    """The state of this process's session, which begins now if it has not.
+
+    :param identifier: of the session, as records have it. :param warm_process: its address, in a worker.
+    """
+    if SESSION not in config.stash:
+        config.stash[SESSION] = Session(config, identifier, warm_process)
+        config.pluginmanager.register(config.stash[SESSION], "ductaflow-session")
+    return config.stash[SESSION]
 
 
 def _instance_items(items: Iterable[Any]) -> list[Item]:

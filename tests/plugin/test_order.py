@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import html
 import json
+import re
 import xml.etree.ElementTree as ElementTree
 from typing import TYPE_CHECKING
 
@@ -68,6 +70,16 @@ def cases(project: Project) -> dict[str, set[str]]:
 
 def last_failed(project: Project) -> list[str]:
     return sorted(json.loads((project.root / ".pytest_cache/v/cache/lastfailed").read_text()))
+
+
+def rows(project: Project) -> dict[str, str]:
+    """pytest-html's rows: test id and result."""
+    (blob,) = re.findall('data-jsonblob="([^"]*)"', (project.root / "report.html").read_text())
+    cells = [
+        row["resultsTableRow"] for tests in json.loads(html.unescape(blob))["tests"].values() for row in tests
+    ]
+    texts = [[html.unescape(re.sub("<.*?>", "", cell)) for cell in row] for row in cells]
+    return {row[2]: row[0] for row in texts}
 
 
 @pytest.mark.parametrize("name", HOOKS)
@@ -203,3 +215,56 @@ def test_a_needed_file_with_a_mistake_is_an_error_of_its_own(two: Project) -> No
 def test_an_instance_runs_once_although_it_is_named_twice(two: Project) -> None:
     two.flow("fails")
     two.run("--keep-duplicates", "instances/z.json", "instances/z.json").assert_outcomes(passed=1)
+
+
+# --- who is executed ahead of its turn ---
+
+#: A loop of its own, which leaves our order: the needed instance would come last.
+LOOP = """
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtestloop(session):
+    session.items.sort(key=lambda item: "instances/z" in item.nodeid)
+"""
+
+
+@pytest.mark.parametrize("stop", ["-x", "--maxfail=1", "--sw"])
+def test_what_was_executed_ahead_is_reported_although_the_session_stops(two: Project, stop: str) -> None:
+    conftest(two, LOOP)
+    result = two.run(stop, "--junitxml=junit.xml", "--html=report.html", "instances")
+    result.assert_outcomes(failed=1, errors=1)
+    assert result.ret == (pytest.ExitCode.INTERRUPTED if stop == "--sw" else pytest.ExitCode.TESTS_FAILED)
+    result.stdout.fnmatch_lines(["0 green  0 orange  2 red*"])
+    assert any(line.startswith(f"FAILED {B} - flows/fails.py:5: ValueError") for line in result.outlines)
+    assert any(line.startswith(f"ERROR {A} - Failed: needs {B}, which failed") for line in result.outlines)
+    assert cases(two) == {"instances.a.json.a": {"error"}, "instances.z.json.z": {"failure"}}
+    assert rows(two) == {f"{A}::setup": "Error", B: "Failed"}
+    assert last_failed(two) == [A, B]
+
+
+def test_what_was_executed_ahead_keeps_its_marks_and_is_not_executed_again(two: Project) -> None:
+    conftest(two, LOOP)
+    body = "with open(config['_project_root'] + '/log.txt', 'a') as log: log.write('z ')\n"
+    two.flow("fails", body + "raise ValueError")
+    two.instance("z", flow="flows/fails.py", marks=["xfail"])
+    two.run("-x", "instances").assert_outcomes(xfailed=1, errors=1)
+    assert (two.root / "log.txt").read_text() == "z "
+
+
+@pytest.mark.parametrize("dist", ["loadfile", "loadscope"])
+def test_what_a_worker_executed_ahead_is_reported(two: Project, dist: str) -> None:
+    """The file with more tests goes first."""
+    two.instance(
+        "a",
+        flow="flows/uses.py",
+        config={"input": "runs/fails/z/out.csv"},
+        scenarios={"x": [1, 2]},
+    )
+    result = two.run_apart(
+        "-x", "-n", "1", f"--dist={dist}", "--junitxml=junit.xml", "--html=report.html", "instances"
+    )
+    assert result.parseoutcomes()["failed"] == result.parseoutcomes()["errors"] == 1
+    assert result.ret == pytest.ExitCode.INTERRUPTED  # as xdist has it
+    assert any(line.startswith(f"FAILED {B} - flows/fails.py:5: ValueError") for line in result.outlines)
+    assert cases(two) == {"instances.a.json.a-1": {"error"}, "instances.z.json.z": {"failure"}}
+    assert rows(two) == {f"{A}-1::setup": "Error", B: "Failed"}
+    assert last_failed(two) == [f"{A}-1", B]

@@ -63,6 +63,7 @@ FLOORS = {
     "config": 4,
     "script": 4,
     "debug": 4,
+    "ahead": 5,
     "explain": 5,
     "live": 5,
     "options": 5,

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pytest_ductaflow.names import check_name, check_pattern, default_name, label_text
+from pytest_ductaflow.names import check_name, check_pattern, default_name, label_text, without_group
 
 
 @pytest.mark.parametrize(
@@ -87,3 +87,8 @@ def test_a_glob_pattern_is_accepted(pattern: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("pattern", ["", ".", "./", "**.csv", "data/**.csv", "a**/x", "a\0"])
 def test_what_pathlib_cannot_glob_is_refused(pattern: str) -> None:
     assert check_pattern(pattern)
+
+
+@pytest.mark.parametrize("group", ["", "@default", "@a_b"])
+def test_a_group_that_xdist_appends_is_no_part_of_an_id(group: str) -> None:
+    assert without_group(f"in@stances/a.json::a-1{group}") == "in@stances/a.json::a-1"
