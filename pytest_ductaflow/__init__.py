@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     )
     from pytest_ductaflow.frame import load_runs
     from pytest_ductaflow.instance import write_instances
+    from pytest_ductaflow.loop import run_instances
     from pytest_ductaflow.measures import record_measure
     from pytest_ductaflow.nested import run_notebook, run_step_flow
     from pytest_ductaflow.notebook_html import convert_notebook_to_html
@@ -60,6 +61,7 @@ _MODULES = {
     "nested": ("run_notebook", "run_step_flow"),
     "frame": ("load_runs",),
     "instance": ("write_instances",),
+    "loop": ("run_instances",),
     "measures": ("record_measure",),
     "notebook_html": ("convert_notebook_to_html",),
     "record": ("analyze_execution_logs",),
@@ -86,6 +88,7 @@ __all__ = [
     "load_cli_config",
     "load_runs",
     "record_measure",
+    "run_instances",
     "run_notebook",
     "run_step_flow",
     "unpack_config",

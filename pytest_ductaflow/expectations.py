@@ -39,7 +39,8 @@ class Expectation:
 
     :param bounds: as in the instance file: ``min``, ``warn_max``, ``equals``, ``rtol``, …
     :param baseline: the run directory to compare with, relative to the project root.
-    :param file: the instance file, relative to the project root. :param line: 1-based.
+    :param file: the instance file, relative to the project root. :param line: 1-based, 0 if
+        the expectations come from elsewhere.
     """
 
     measure: str
@@ -105,7 +106,7 @@ def judge(made: Record, expected: Sequence[Expectation], root: Path) -> bool:
             "cell": None,
             "text": f"⚠️ {text}",
             "measure": expectation.measure,
-            "place": f"{expectation.file}:{expectation.line}",
+            "place": f"{expectation.file}:{expectation.line}" if expectation.line else expectation.file,
         }
         for expectation, status, text in judged
         if status is Status.WARNING

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from pytest_ductaflow.errors import RecordError, describe_error
 from pytest_ductaflow.leftovers import currency
-from pytest_ductaflow.record import runs_below
+from pytest_ductaflow.record import Record, runs_below
 from pytest_ductaflow.status import Status
 
 if TYPE_CHECKING:
@@ -32,18 +32,28 @@ def load_runs(runs_dir: str | os.PathLike[str] = "runs", *, current: bool = Fals
         none of them.
     :raises RecordError: if ``current`` is asked for and it is not known which runs are.
     """
-    import pandas as pd
-
-    rows: list[dict[str, Any]] = []
-    measured: list[dict[str, Any]] = []  # of each row
     root = Path(runs_dir)
-    parents: list[Path] = []
     is_current = currency(root)
     if current and isinstance(is_current, str):
         raise RecordError(f"it is not known which runs are current: {is_current}")
     wanted = is_current if current and not isinstance(is_current, str) else lambda _: True
+    return frame_of(runs_below(root, wanted), is_current)
+
+
+def frame_of(
+    runs: Iterable[tuple[Path, Record | RecordError]], is_current: Callable[[Path], bool] | str
+) -> pandas.DataFrame:
+    """Runs as a data frame, as :func:`load_runs` describes it. A build comes before what is nested in it.
+
+    :param is_current: says of a run directory whether it is current; a text if that is not known.
+    """
+    import pandas as pd
+
+    rows: list[dict[str, Any]] = []
+    measured: list[dict[str, Any]] = []  # of each row
+    parents: list[Path] = []
     by_hand: dict[Path, bool] = {}
-    for path, record in runs_below(root, wanted):
+    for path, record in runs:
         while parents and not path.is_relative_to(parents[-1]):
             parents.pop()
         row: dict[str, Any] = dict.fromkeys(_COLUMNS)

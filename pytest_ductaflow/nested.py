@@ -79,7 +79,7 @@ def run_notebook(
             session=around.session,
             engine=around.engine,
             python_path=around.python_path,
-            earlier=_written_earlier(around),
+            earlier=written_earlier(around),
         )
     wanted = around.reuse if around else None
     request = replace(request, reuse=True if wanted is None and reuse else wanted)
@@ -124,7 +124,7 @@ def run_step_flow(
     return notebook
 
 
-def _written_earlier(around: context.Context) -> dict[str, str]:
+def written_earlier(around: context.Context) -> dict[str, str]:
     """What the flows wrote that ended before in this build: name to digest."""
     ended = (event for event in context.read_events(Path(around.events)) if event["event"] == "ended")
     return {name: state for event in ended for name, state in event["made_of"]["outputs"].items()}

@@ -14,6 +14,7 @@ from pytest_ductaflow.names import check_pattern
 from pytest_ductaflow.options import executes_nothing, instance_files
 from pytest_ductaflow.progress import ProgressLine
 from pytest_ductaflow.reporting import Reporting
+from pytest_ductaflow.settings import INSTANCES
 
 if TYPE_CHECKING:
     from pytest_ductaflow.items import InstanceFile
@@ -88,7 +89,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "ductaflow_instances",
         "glob patterns of instance files, relative to the root directory",
         type="args",
-        default=["instances/*.json"],
+        default=list(INSTANCES),
     )
     parser.addini(
         "ductaflow_preload",

@@ -266,12 +266,11 @@ class Session:
 
     def _modules(self) -> list[str]:
         """What the warm process is to import for the selected instances."""
-        flows = {self.root / item.instance.flow: None for item in self.items.values()}
-        builds = [item for item in self.items.values() if item.instance.kind == "build"]
-        if builds:  # which flows they run, only running them shows: those of the project
-            flows |= dict.fromkeys(sorted((self.root / "flows").glob("*.py")))
+        instances = [item.instance for item in self.items.values()]
+        flows = [self.root / instance.flow for instance in instances]
+        builds = any(instance.kind == "build" for instance in instances)
         asked: list[str] = self._config.getini("ductaflow_preload")
-        return [*preload.modules_of(flows), *asked, *(preload.FOR_BUILDS if builds else ())]
+        return [*preload.modules_for(self.root, flows, builds=builds), *asked]
 
     def pytest_runtest_logfinish(self) -> None:
         """Say which modules are not preloaded although they were to be, and why."""

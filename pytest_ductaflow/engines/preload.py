@@ -56,7 +56,7 @@ _AT_FIRST_USE: Final = {
 }
 
 #: What a build needs to drive its own flows.
-FOR_BUILDS: Final = ("pytest_ductaflow.execution", "pytest_ductaflow.engines.fork", "jupytext")
+FOR_BUILDS: Final = ("pytest_ductaflow.nested", "pytest_ductaflow.engines.fork", "jupytext")
 
 _IMPORT: Final = re.compile(
     r"^[ \t]*(?:import[ \t]+(?P<modules>[\w., \t]+)|from[ \t]+(?P<package>[\w.]+))", re.M
@@ -68,6 +68,18 @@ def modules_of(flows: Iterable[Path]) -> list[str]:
     named = dict.fromkeys(module for flow in flows for module in _imports(flow))
     later = (module for name in named for module in _AT_FIRST_USE.get(name, ()) if _is_installed(module))
     return list(dict.fromkeys((*named, *later)))
+
+
+def modules_for(root: Path, flows: Iterable[Path], *, builds: bool) -> list[str]:
+    """What the warm process is to import for these flows.
+
+    :param root: the project root. :param builds: whether some are builds. Which flows they run, only
+        running them shows: all of the project count.
+    """
+    found = dict.fromkeys(flows)
+    if builds:
+        found |= dict.fromkeys(sorted((root / "flows").glob("*.py")))
+    return [*modules_of(found), *(FOR_BUILDS if builds else ())]
 
 
 def _is_installed(module: str) -> bool:

@@ -19,7 +19,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, Final
 
@@ -221,6 +221,38 @@ def current() -> WarmProcess:
                 directory.rmdir()  # the name is what we want; whoever starts the process makes it
             _known[fingerprint] = WarmProcess(directory)
         return _known[fingerprint]
+
+
+@contextlib.contextmanager
+def session() -> Iterator[None]:
+    """Use warm processes of this session's own, and let them go at its end.
+
+    What they have imported in advance may be another version then. Sessions in several threads share
+    them, until the last one ends.
+    """
+    global _sessions
+    with _known_lock:
+        if _sessions == 0:
+            _set_aside.update(_known)
+            _known.clear()
+        _sessions += 1
+    try:
+        yield
+    finally:
+        ours: list[WarmProcess] = []
+        with _known_lock:
+            _sessions -= 1
+            if _sessions == 0:
+                ours += _known.values()
+                _known.clear()
+                _known.update(_set_aside)
+                _set_aside.clear()
+        for process in ours:
+            process.release()
+
+
+_sessions = 0
+_set_aside: dict[str, WarmProcess] = {}
 
 
 def release() -> None:

@@ -51,7 +51,7 @@ def test_the_first_flow_gives_what_the_readme_shows(
     assert "orange" in python("-c", blocks(text, "python")[1]).stdout
 
     sweep = section("Sweep it")
-    assert python("-c", blocks(sweep, "python")[0]).returncode == 0
+    assert python("-c", "\n".join(blocks(sweep, "python"))).returncode == 0
     for line in blocks(sweep, "bash")[0].splitlines():
         arguments = re.sub(r" +#.*", "", line).removeprefix("pytest ").replace("-n 8", "-n 2")
         chosen = run_pytest(

@@ -14,6 +14,7 @@ PACKAGE = Path(pytest_ductaflow.__file__).parent
 FLOORS = {
     "digests": 0,
     "errors": 0,
+    "settings": 0,
     "figures": 0,
     "meaning": 0,
     "status": 0,
@@ -51,6 +52,7 @@ FLOORS = {
     "engines.wire": 2,
     "engines.papermill": 2,
     "execution": 3,
+    "loop": 4,
     "nested": 3,
     "report": 3,
     "report.comparison": 3,
