@@ -53,7 +53,7 @@ def belongs(pid: int, project: Project) -> bool:
 def executed(project: Project) -> list[str]:
     """What was executed since the last look."""
     log = project.root / "log.txt"
-    found = log.read_text().split() if log.exists() else []
+    found = log.read_text().splitlines() if log.exists() else []
     log.unlink(missing_ok=True)
     return found
 
