@@ -30,6 +30,7 @@ from pytest_ductaflow import (
     figures,
     freshness,
     measures,
+    outputs,
     record,
     strict_json,
 )
@@ -215,7 +216,8 @@ class Run:
         self.flow = read_flow(request.flow)
         self.directory = RunDirectory(record.make_directory(request.directory), request.flow.stem)
         self.config = {**request.config, "_project_root": str(request.project_root)}
-        self._before: dict[str, tuple[int, int]] = {}
+        self._before: dict[str, outputs.Entry] = {}
+        self._last_runs: Sequence[str] = ()
         self._inputs: freshness.Snapshot | None = None
         self._started = 0.0
         self.record: Record
@@ -228,7 +230,7 @@ class Run:
         :param script: the flow runs as a script: its notebook is for opening, with the config in it.
         """
         names = self.directory
-        self.remove_outputs()
+        left = self.remove_outputs()
         figures.remove(names.notebook)
         for path in (
             names.record,
@@ -240,7 +242,7 @@ class Run:
             record.remove(path)
         if not script:
             record.create_output(names.output)
-        self._before = record.files_in(names)
+        self._before = {name: it for name, it in outputs.entries(names).items() if name not in left}
         self._inputs = freshness.Snapshot(self.request, self.request.earlier)
         self.write_files(injected=script)
         self.record = self._new_record()
@@ -258,20 +260,23 @@ class Run:
         """Let the last run stand for this one."""
         self.record = found
         names = self.directory
-        if self.request.export_html and not names.html.exists():
+        if self.request.export_html and not names.html.is_file():
+            record.remove(names.html)
             convert_notebook_to_html(names.notebook, names.html)
         self._tell("run")
         self._tell_ended(found)
 
-    def remove_outputs(self) -> None:
-        """Delete what the last run of this flow wrote here.
+    def remove_outputs(self) -> set[str]:
+        """Delete what the last run of this flow made here; give the directories of its that had to stay.
 
-        What another flow wrote stays: a build may run several in one directory, each using the last one's.
+        What another flow made stays: a build may run several in one directory, each using the last one's.
         """
         with contextlib.suppress(RecordError):
             last = record.read_record(self.directory.path)
             if last.flow == relative(self.request.flow, self.request.project_root):
-                record.remove_outputs(self.directory, last)
+                self._last_runs = last.runs
+                return outputs.remove(self.directory, last)
+        return set()
 
     def end(
         self,
@@ -295,6 +300,7 @@ class Run:
         final.runs = [Path(os.path.relpath(path, names.path)).as_posix() for path in dict.fromkeys(children)]
         if self.request.export_html and not interrupted:
             try:
+                record.remove(names.html)  # a link that the flow made there is not followed
                 convert_notebook_to_html(names.notebook, names.html)
             except Exception as problem:  # asked for beside the run: it must not turn a good run red
                 remarks = [*remarks, f"⚠️ HTML export failed: {problem}"]
@@ -303,9 +309,11 @@ class Run:
         ended = [event for event in events if event["event"] == "ended"]
         final.status = (Status.INTERRUPTED if interrupted else _status(final, nested, ended)).value
         final.measures = measures.with_nested(measures.recorded(events), _measured(final, nested, ended))
-        written = {name for name, info in record.files_in(names).items() if self._before.get(name) != info}
+        if not final.light.is_red:  # else what it did not come to may be taken again
+            for run in set(self._last_runs).difference(final.runs):
+                outputs.remove_nested(names, run)
         known = digests.of_project(self.request.project_root)
-        final.outputs = {name: state for name in sorted(written) if (state := known.of(names.path / name))}
+        final.outputs = outputs.made(names, self._before, known)
         final.ended = record.now()
         final.duration = round(time.monotonic() - self._started, 3)
         summary = next((event for event in events if event["event"] == "traced"), None)

@@ -30,8 +30,12 @@ def write(notebook: NotebookNode, path: Path) -> None:
     """
     folder = path.parent / FIGURES
     for number, (cell, ending, data) in zip(range(MAXIMUM), _displayed(notebook), strict=False):
+        if folder.is_symlink():
+            folder.unlink()
         folder.mkdir(exist_ok=True)
-        (folder / f"{path.stem}_{cell}_{number}.{ending}").write_bytes(data)
+        file = folder / f"{path.stem}_{cell}_{number}.{ending}"
+        file.unlink(missing_ok=True)  # a link is not followed
+        file.write_bytes(data)
 
 
 def of_run(path: Path) -> list[str]:

@@ -11,7 +11,7 @@ A record's fingerprint:
   the names in it), ``all`` for ``path/**`` (a directory that the config names: each file in it counts), or
   ``changed during the run``, which is never fresh, or ``appended to``, which is no input at all. Paths
   are relative to the project root if below it.
-- ``outputs``: what was written, nested runs included, relative to the run directory.
+- ``outputs``: what was made, nested runs included, relative to the run directory (see ``outputs``).
 - ``environment``: Python's version, the libraries imported with theirs, the directories to import from.
 
 No times count and no absolute paths, so ``runs/`` can come from another machine. Where anything is in doubt
@@ -38,7 +38,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, Final, Protocol
 
-from pytest_ductaflow import digests, flow, meaning, record, strict_json
+from pytest_ductaflow import digests, flow, meaning, outputs, record, strict_json
 from pytest_ductaflow.digests import digest_of_text, may_change_unseen, stat_of
 from pytest_ductaflow.engines import tracing
 from pytest_ductaflow.errors import FlowError, RecordError
@@ -249,6 +249,10 @@ def fingerprint(asked: Asked, made: Record, evidence: Evidence) -> None:
     if not all(entry["known"] for entry in evidence.nested):
         return
     root, known = asked.project_root, digests.of_project(asked.project_root)
+    by_it = {
+        kind: {name for by, name, _ in evidence.trace if by == kind}
+        for kind in tracing.BY_THE_RUN | {tracing.LINKED}
+    }
     own = _Own(asked, made, evidence.nested)
     main = name_of(asked.flow, root)
     modules = {name: state for kind, name, state in evidence.trace if kind == tracing.MODULE}
@@ -256,9 +260,8 @@ def fingerprint(asked: Asked, made: Record, evidence: Evidence) -> None:
     modules.pop(main, None)
     sources = [name for name in modules if name.endswith(".py") and (root / name).exists()]
     files = [asked.flow, *(root / name for name in sources)]
-    made_by_it = (tracing.WRITTEN, tracing.APPENDED)
-    written = {name for kind, name, _ in evidence.trace if kind in made_by_it}
-    appended = {name for kind, name, _ in evidence.trace if kind == tracing.APPENDED}
+    appended = by_it[tracing.APPENDED]
+    written = by_it[tracing.WRITTEN] | appended
 
     def counts(name: str) -> bool:
         return name not in made.code and not own.covers(name)
@@ -266,13 +269,15 @@ def fingerprint(asked: Asked, made: Record, evidence: Evidence) -> None:
     places = _import_path(asked, evidence.summary["import_path"])
     made.code = {name: entry for nested in evidence.nested for name, entry in nested["code"].items()}
     made.code |= _code(asked, evidence.executed, sources, places)
-    inputs = _seen_inputs(evidence.trace, root, written, counts, own.covers)
+    inputs = _seen_inputs(evidence.trace, root, by_it, counts, own.covers)
     for name, state in modules.items():
         if state is not None and _has_changed(root / name, state):
             inputs[name] = CHANGED
         elif not name.endswith(".py"):  # an extension module
             inputs[name] = known.of(name) or MISSING
-    for name, state in _declared_inputs(asked, files, evidence.before, written).items():
+    for name, state in _declared_inputs(
+        asked, files, evidence.before, written, by_it[tracing.LINKED]
+    ).items():
         if counts(name.removesuffix("/**")) and inputs.get(name, MISSING) in (MISSING, EXISTS):
             inputs[name] = state
     for entry in evidence.nested:
@@ -284,10 +289,11 @@ def fingerprint(asked: Asked, made: Record, evidence: Evidence) -> None:
             inputs.setdefault(name, MISSING)
     inputs |= {name: APPENDED for name in appended if name not in inputs and not own.covers(name)}
     made.inputs = dict(sorted(inputs.items()))
-    for name in sorted(written - appended):
-        state = known.of(name)
-        if state and not own.covers(name) and not name.startswith(own.directory):
-            made.outputs[_from(asked.directory, root / name)] = state
+    for name in sorted((written | by_it[tracing.MADE]) - appended):
+        # What was written by way of somebody's link is what that leads to.
+        state = outputs.state_of(root / name, known) if name in by_it[tracing.MADE] else known.of(name)
+        if state and not own.is_ours(name):
+            made.outputs.setdefault(_from(asked.directory, root / name), state)
     made.outputs |= own.outputs_of_nested
     made.environment = _environment(asked, files, evidence)
 
@@ -315,13 +321,14 @@ class _Own:
     def __init__(self, asked: Asked, made: Record, nested: Sequence[Mapping[str, Any]]) -> None:
         root = asked.project_root
         self.directory = name_of(asked.directory, root) + "/"
-        own = (*RunDirectory(asked.directory, asked.flow.stem).own_files, *made.outputs)
-        self._names = {name_of(asked.directory / name, root) for name in own}
+        own = RunDirectory(asked.directory, asked.flow.stem).own_files
+        self._ours = {name_of(asked.directory / name, root) for name in own}
+        self._names = {*self._ours, *(name_of(asked.directory / name, root) for name in made.outputs)}
         self._states: dict[str, str] = {}
         for entry in nested:
-            self._names.update(entry["own"])
+            self._ours.update(entry["own"])
             self._states |= entry["outputs"]
-        self._names.update(self._states)
+        self._names |= self._ours | self._states.keys()
         self.outputs_of_nested = {
             _from(asked.directory, root / name): state for name, state in self._states.items()
         }
@@ -334,6 +341,10 @@ class _Own:
         """
         elsewhere = name in self._states and not name.startswith(self.directory)
         return state == self._states[name] if elsewhere else self.covers(name)
+
+    def is_ours(self, name: str) -> bool:
+        """Whether this is a file that we keep of a run."""
+        return name in self._ours
 
     def covers(self, name: str) -> bool:
         """Whether the run made this file, or this directory holds the run or nested ones."""
@@ -353,36 +364,44 @@ def _both(one: str, other: str) -> str:
 def _seen_inputs(
     trace: Sequence[tuple[str, str, Any]],
     root: Path,
-    written: Set[str],
+    by_it: Mapping[str, Set[str]],
     counts: Callable[[str], bool],
     covers: Callable[[str], bool],
 ) -> dict[str, str]:
-    """What the trace tells. A file of code that is read as data counts by its content, too."""
+    """What the trace tells. A file of code that is read as data counts by its content, too.
+
+    :param by_it: what the run made, by kind of line.
+    """
     known = digests.of_project(root)
     inputs: dict[str, str] = {}
+    written = by_it[tracing.WRITTEN] | by_it[tracing.APPENDED]
+
+    def has_changed(name: str, state: Sequence[Any]) -> bool:
+        return _has_changed(root / name, state, linked=name in by_it[tracing.LINKED])
+
     for kind, name, state in trace:
         path = root / name
-        if kind in (tracing.MODULE, tracing.WRITTEN, tracing.APPENDED):
+        if kind == tracing.MODULE or kind in by_it:
             continue
         if covers(name) if kind == tracing.READ else not counts(name):
             continue
         if kind == tracing.LISTED:
             inputs |= {name: MISSING} if state is None else {f"{name}/": _listing(state)}
-        elif kind == tracing.LOOKED_FOR and name in inputs:
-            continue
+        elif kind == tracing.LOOKED_FOR and (name in inputs or name in by_it[tracing.MADE]):
+            continue  # a directory that it looked for and then made is output
         elif state is None:
             inputs[name] = MISSING
         elif state == DIRECTORY:
             inputs[name] = DIRECTORY
-        elif kind == tracing.LOOKED_FOR and (name in written or _has_changed(path, state)):
+        elif kind == tracing.LOOKED_FOR and (name in written or has_changed(name, state)):
             inputs[name] = EXISTS
         else:
-            inputs[name] = CHANGED if _has_changed(path, state) else known.of(path) or EXISTS
+            inputs[name] = CHANGED if has_changed(name, state) else known.of(path) or EXISTS
     return inputs
 
 
 def _declared_inputs(
-    asked: Asked, files: Sequence[Path], before: Snapshot, written: Set[str]
+    asked: Asked, files: Sequence[Path], before: Snapshot, written: Set[str], linked: Set[str]
 ) -> dict[str, str]:
     root, known = asked.project_root, digests.of_project(asked.project_root)
     now = declared(asked, files, before.earlier)
@@ -408,7 +427,7 @@ def _declared_inputs(
             info = _state(root / name)
             changed = info is None or may_change_unseen(tuple(info[:4]), before.moment)
         else:
-            changed = _has_changed(root / name, state)
+            changed = _has_changed(root / name, state, linked=name in linked)
         inputs[name] = CHANGED if changed else known.of(name) or MISSING
     return inputs
 
@@ -418,12 +437,16 @@ def _is_digest(state: str) -> bool:
     return state.startswith("blake2b:")
 
 
-def _has_changed(path: Path, state: Sequence[Any]) -> bool:
+def _has_changed(path: Path, state: Sequence[Any], *, linked: bool = False) -> bool:
+    """:param linked: the run gave the file another name, which changes its last time."""
     try:
         now = stat_of(os.stat(path))
     except OSError:
         return True
-    return list(now) != list(state[:4]) or (len(state) > 4 and digests.digest(path) != state[4])
+    compared = 3 if linked else 4
+    return list(now[:compared]) != list(state[:compared]) or (
+        len(state) > 4 and digests.digest(path) != state[4]
+    )
 
 
 def _listing(names: Sequence[str]) -> str:
@@ -783,11 +806,9 @@ def _input_changes(found: Record, asked: Asked, earlier: Iterable[str]) -> Itera
 
 def _output_changes(found: Record, asked: Asked) -> Iterator[str]:
     known = digests.of_project(asked.project_root)
-    for name, state in found.outputs.items():
-        now = known.of(os.path.normpath(f"{asked.directory}{os.sep}{name}"))
-        if now != state or not _is_digest(state):
-            shown = name_of(asked.directory / name, asked.project_root)
-            yield f"output {'missing' if now is None else 'changed'}: {shown}"
+    for name, gone in outputs.changed(found, asked.directory, asked.project_root, known):
+        shown = name_of(asked.directory / name, asked.project_root)
+        yield f"output {'missing' if gone else 'changed'}: {shown}"
     names = RunDirectory(asked.directory, asked.flow.stem)
     for path in (names.notebook, names.config, names.output):
         if not path.is_file():
@@ -854,8 +875,8 @@ def accept(asked: Asked, found: Record) -> list[str]:
     for name, kind in declared(asked, files).items():
         if name not in found.code and not own.covers(name.removesuffix("/**")):
             found.inputs.setdefault(name, kind or known.of(name) or MISSING)
-    outputs = {name: known.of(os.path.normpath(asked.directory / name)) for name in found.outputs}
-    found.outputs = {name: state for name, state in outputs.items() if state is not None}
+    made = {name: outputs.state_of(os.path.normpath(asked.directory / name), known) for name in found.outputs}
+    found.outputs = {name: state for name, state in made.items() if state is not None}
     found.config = {**asked.config, "_project_root": str(root)}
     libraries = {name: version_of(name) for name in found.environment["libraries"]}
     found.environment |= {

@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
-from pytest_ductaflow import context, freshness, record
+from pytest_ductaflow import context, freshness, outputs, record
 from pytest_ductaflow.engines import tracing
 from pytest_ductaflow.errors import ConfigError, FlowError, RecordError, RunBusy, RunFailed, describe_error
 from pytest_ductaflow.execution import Request, Run, execute, prepare, up_to_date
@@ -125,9 +125,10 @@ def run_step_flow(
 
 
 def written_earlier(around: context.Context) -> dict[str, str]:
-    """What the flows wrote that ended before in this build: name to digest."""
+    """The files that the flows wrote that ended before in this build: name to digest."""
     ended = (event for event in context.read_events(Path(around.events)) if event["event"] == "ended")
-    return {name: state for event in ended for name, state in event["made_of"]["outputs"].items()}
+    made = (item for event in ended for item in event["made_of"]["outputs"].items())
+    return {name: state for name, state in made if outputs.is_file(state)}
 
 
 def _reuse(request: Request) -> Path | None:

@@ -12,7 +12,6 @@ import contextlib
 import json
 import os
 import re
-import stat
 import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field, fields
@@ -21,13 +20,13 @@ from pathlib import Path
 from typing import Any, Final
 
 from pytest_ductaflow import strict_json
-from pytest_ductaflow.digests import digest
 from pytest_ductaflow.errors import ConfigError, RecordError, RunBusy
 from pytest_ductaflow.figures import FIGURES
 from pytest_ductaflow.status import Status, worst
 
 SCHEMA: Final = 1
 RECORD_NAME: Final = "run.json"
+#: In a run directory: held while somebody executes there.
 LOCK_NAME: Final = ".run.lock"
 _TEMPORARY: Final = re.compile(r"\..+\.[0-9a-f]{32}\.tmp")
 #: Name of the output file of a flow that runs as a script.
@@ -71,6 +70,11 @@ class RunDirectory:
         """Names of the files that are ours, so not outputs of the flow."""
         ours = (self.notebook, self.config, self.output, self.html, self.record)
         return frozenset(path.name for path in ours) | {LOCK_NAME, CLI_OUTPUT_NAME, FIGURES}
+
+
+def is_own(directory: RunDirectory, name: str) -> bool:
+    """Whether a name in a run directory, at its top, is one of ours."""
+    return name in directory.own_files or _TEMPORARY.fullmatch(name) is not None
 
 
 @dataclass
@@ -297,45 +301,6 @@ def is_locked(directory: Path) -> bool:
             return False
     except (RunBusy, OSError):
         return True
-
-
-def files_in(directory: RunDirectory) -> dict[str, tuple[int, int]]:
-    """The flow's own files in a run directory: relative POSIX path to (size, mtime in ns).
-
-    What belongs to a nested run (a directory below with its own record or lock) is left out.
-    """
-    found: dict[str, tuple[int, int]] = {}
-    pending, ours = [directory.path], directory.own_files
-    while pending:
-        folder = pending.pop()
-        entries = list(os.scandir(folder))
-        nested = folder != directory.path
-        if nested and any(entry.name in (RECORD_NAME, LOCK_NAME) for entry in entries):
-            continue
-        for entry in entries:
-            if not nested and (entry.name in ours or _TEMPORARY.fullmatch(entry.name)):
-                continue
-            if entry.is_dir(follow_symlinks=False):
-                pending.append(Path(entry.path))
-            else:
-                info = entry.stat(follow_symlinks=False)
-                if stat.S_ISREG(info.st_mode):
-                    name = Path(entry.path).relative_to(directory.path).as_posix()
-                    found[name] = (info.st_size, info.st_mtime_ns)
-    return found
-
-
-def remove_outputs(directory: RunDirectory, record: Record) -> None:
-    """Delete what the recorded run wrote, so that nothing of it passes for output of the next one.
-
-    A file that somebody changed since is not ours any more and stays.
-    """
-    for name, recorded in record.outputs.items():
-        path = directory.path / name
-        inside = path.parent.resolve().is_relative_to(directory.path) and path.name not in directory.own_files
-        nested = any(path.is_relative_to(os.path.normpath(directory.path / run)) for run in record.runs)
-        if inside and not nested and path.is_file() and not path.is_symlink() and digest(path) == recorded:
-            path.unlink()
 
 
 def child_records(parent: Record, directory: Path) -> Iterator[tuple[Path, Record]]:

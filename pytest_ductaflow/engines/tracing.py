@@ -45,9 +45,12 @@ _MARK: Final = f"{__name__}.loaded_before"
 
 READ: Final = "read"
 WRITTEN: Final = "written"
+MADE: Final = "made"  # a directory or a link
 APPENDED: Final = "appended to"  # a log: running again would not restore it
+BY_THE_RUN: Final = frozenset({WRITTEN, MADE, APPENDED})
 LOOKED_FOR: Final = "looked for"
 LISTED: Final = "listed"
+LINKED: Final = "linked"  # a file that was given another name: its change time is no sign of a change
 MODULE: Final = "module"
 
 #: Directories, anywhere in a path, in which nobody's data lies.
@@ -70,6 +73,7 @@ class Trace:
         self._root = os.path.join(root, "")
         self._prefixes = tuple(self._roots)
         self._seen: set[tuple[str, str]] = set()
+        self._in_vain: set[str] = set()  # looked for
         self._unresolved: dict[str, None] = {}
         self.lost = False
         self._events: Final[dict[str, Callable[[Any], None]]] = {
@@ -78,6 +82,9 @@ class Trace:
             "os.scandir": self._list,
             "sqlite3.connect": self._connect,
             "os.rename": self._rename,
+            "os.mkdir": lambda arguments: self._make(arguments[0]),
+            "os.symlink": lambda arguments: self._make(arguments[1]),
+            "os.link": self._link,
             "subprocess.Popen": lambda arguments: self._start(arguments[1], arguments[2]),
             "os.system": lambda arguments: self._start(arguments[0]),
             "os.exec": lambda arguments: self._start(arguments[1]),
@@ -166,10 +173,34 @@ class Trace:
             self._say(READ, name)
             self._say(READ, f"{name}-wal")  # what has not been taken into the file yet
 
+    def _make(self, path: Any) -> None:
+        """A directory or link, unless it is there already and the run has not asked for it in vain."""
+        name = self._below(path)
+        if name is not None and (name in self._in_vain or not os.path.lexists(path)):
+            self._say(MADE, name)
+
     def _rename(self, arguments: Any) -> None:
-        name = self._below(arguments[1])
+        old, new = map(os.fsdecode, arguments[:2])
+        if os.path.isfile(old) and not os.path.islink(old):
+            self._say_below(WRITTEN, new)
+            return
+        self._say_below(MADE, new)
+        for folder, folders, names in os.walk(old):
+            place = new + folder[len(old) :]
+            links = [name for name in names if os.path.islink(os.path.join(folder, name))]
+            for name in names:
+                self._say_below(MADE if name in links else WRITTEN, os.path.join(place, name))
+            for name in folders:
+                self._say_below(MADE, os.path.join(place, name))
+
+    def _link(self, arguments: Any) -> None:
+        self._say_below(LINKED, arguments[0])
+        self._say_below(WRITTEN, arguments[1])
+
+    def _say_below(self, kind: str, path: Any) -> None:
+        name = self._below(path)
         if name is not None:
-            self._say(WRITTEN, name)
+            self._say(kind, name)
 
     def _start(self, command: Any, directory: Any = None) -> None:
         """Files that a command names."""
@@ -227,17 +258,18 @@ class Trace:
         return None
 
     def _say(self, kind: str, name: str) -> None:
-        made = kind in (READ, LOOKED_FOR) and {(WRITTEN, name), (APPENDED, name)} & self._seen
+        made = kind in (READ, LOOKED_FOR) and {(made, name) for made in BY_THE_RUN} & self._seen
         if (kind, name) in self._seen or made:
             return
         self._seen.add((kind, name))
-        if kind in (WRITTEN, APPENDED):
+        if kind in BY_THE_RUN or kind == LINKED:
             self._write(kind, name, None)
             return
         path = self._root + name
         try:
             info = os.stat(path)
         except (OSError, ValueError):
+            self._in_vain.add(name)
             self._write(kind, name, None)
             return
         if stat.S_ISDIR(info.st_mode):

@@ -537,7 +537,6 @@ def test_what_is_linked_into_a_directory_of_the_config_counts(
     assert reasons(request) != []
 
 
-@pytest.mark.xfail(strict=True, reason="a link is no regular file, and only those are outputs")
 def test_a_link_that_the_run_made_is_output(project: Callable[..., Request]) -> None:
     request = project("open('out.txt', 'w').write('1')\nos.symlink('out.txt', 'latest')")
     run(request)

@@ -32,6 +32,7 @@ FLOORS = {
     "notebook_html": 1,
     "frame": 2,
     "freshness": 2,
+    "outputs": 2,
     "graph": 2,
     "leftovers": 2,
     "engines": 2,

@@ -10,17 +10,15 @@ import filelock
 import pytest
 
 from pytest_ductaflow import record as module
+from pytest_ductaflow.digests import digest
 from pytest_ductaflow.errors import RecordError, RunBusy
 from pytest_ductaflow.record import (
     Record,
     RunDirectory,
     analyze_execution_logs,
-    digest,
-    files_in,
     is_locked,
     lock,
     read_record,
-    remove_outputs,
     write_atomically,
     write_record,
 )
@@ -353,116 +351,6 @@ def test_a_running_record_without_a_lock_is_interrupted(directory: RunDirectory,
         "message": "the process died or was stopped during the run",
     }
     assert directory.record.read_bytes() == before
-
-
-# --- outputs -------------------------------------------------------------------------------------
-
-
-def test_the_flow_s_own_files_are_found_with_size_and_time(directory: RunDirectory) -> None:
-    write_record(directory.path, make())
-    for name in (
-        *directory.own_files,
-        ".run.json.0123456789abcdef0123456789abcdef.tmp",
-        "plot.png",
-        ".hidden",
-        "deep/er/data.csv",
-        "deep/run.txt",
-    ):
-        path = directory.path / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text("12345")
-        os.utime(path, ns=(0, 7))
-    assert files_in(directory) == dict.fromkeys(
-        ("plot.png", ".hidden", "deep/er/data.csv", "deep/run.txt"), (5, 7)
-    )
-
-
-def test_a_flow_s_own_tmp_file_is_found(directory: RunDirectory) -> None:
-    (directory.path / "data.tmp").touch()
-    assert set(files_in(directory)) == {"data.tmp"}
-
-
-@pytest.mark.parametrize("marker", ["run.json", ".run.lock"])
-def test_a_nested_run_s_files_are_not_the_build_s(directory: RunDirectory, marker: str) -> None:
-    for name in (f"runs/inner/{marker}", "runs/inner/out.csv", "runs/inner/deep/out.csv", "runs/own.csv"):
-        (directory.path / name).parent.mkdir(parents=True, exist_ok=True)
-        (directory.path / name).touch()
-    assert set(files_in(directory)) == {"runs/own.csv"}
-
-
-def test_names_that_are_ours_at_the_top_are_the_flow_s_below(directory: RunDirectory) -> None:
-    (directory.path / "deep").mkdir()
-    (directory.path / "deep/fit.ipynb").touch()
-    assert set(files_in(directory)) == {"deep/fit.ipynb"}
-
-
-def test_symbolic_links_are_no_files_of_the_run(directory: RunDirectory, tmp_path: Path) -> None:
-    (tmp_path / "outside").mkdir()
-    (tmp_path / "outside/x").touch()
-    (directory.path / "file").symlink_to(tmp_path / "outside/x")
-    (directory.path / "folder").symlink_to(tmp_path / "outside")
-    (directory.path / "broken").symlink_to(tmp_path / "none")
-    assert files_in(directory) == {}
-
-
-def recorded(directory: RunDirectory, **files: str) -> Record:
-    for name, text in files.items():
-        (directory.path / name).write_text(text)
-    return make(outputs={name: digest(directory.path / name) for name in files})
-
-
-def test_outputs_of_the_last_run_are_removed(directory: RunDirectory) -> None:
-    (directory.path / "sub").mkdir()
-    record = recorded(directory, **{"a.csv": "a", "sub/b.csv": "b"})
-    record.outputs["gone.csv"] = "blake2b:00"
-    (directory.path / "other.csv").write_text("a")
-    remove_outputs(directory, record)
-    assert set(files_in(directory)) == {"other.csv"}
-
-
-def test_an_output_that_somebody_changed_stays(directory: RunDirectory) -> None:
-    record = recorded(directory, **{"a.csv": "a"})
-    (directory.path / "a.csv").write_text("mine now")
-    remove_outputs(directory, record)
-    assert (directory.path / "a.csv").read_text() == "mine now"
-
-
-def test_removing_outputs_follows_no_symbolic_link(directory: RunDirectory, tmp_path: Path) -> None:
-    outside = tmp_path / "outside"
-    outside.mkdir()
-    (outside / "x").write_text("precious")
-    (directory.path / "link").symlink_to(outside / "x")
-    (directory.path / "folder").symlink_to(outside)
-    value = digest(outside / "x")
-    remove_outputs(directory, make(outputs={"link": value, "folder/x": value}))
-    assert (outside / "x").read_text() == "precious"
-    assert (directory.path / "link").is_symlink()
-
-
-@pytest.mark.parametrize("name", ["../b/x", "../../../x", "sub/../../b/x", "{absolute}"])
-def test_a_tampered_record_removes_nothing_outside_its_directory(
-    directory: RunDirectory, tmp_path: Path, name: str
-) -> None:
-    (directory.path / "sub").mkdir()
-    victims = [directory.path.parent / "b/x", tmp_path / "x"]
-    for victim in victims:
-        victim.parent.mkdir(exist_ok=True)
-        victim.write_text("precious")
-    name = name.format(absolute=victims[0])
-    remove_outputs(directory, make(outputs={name: digest(victims[0])}))
-    assert [victim.read_text() for victim in victims] == ["precious"] * 2
-
-
-@pytest.mark.parametrize("name", ["", ".", "sub", "run.json", "fit.ipynb", ".run.lock", "a\0b"])
-def test_a_tampered_record_removes_no_directory_and_none_of_our_files(
-    directory: RunDirectory, name: str
-) -> None:
-    (directory.path / "sub").mkdir()
-    for own in directory.own_files:
-        (directory.path / own).write_text("x")
-    before = sorted(os.listdir(directory.path))
-    remove_outputs(directory, make(outputs={name: digest(directory.record)}))
-    assert sorted(os.listdir(directory.path)) == before
 
 
 def test_a_digest_tells_contents_apart_and_names_its_kind(tmp_path: Path) -> None:
