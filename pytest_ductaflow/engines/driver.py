@@ -11,6 +11,7 @@ import contextlib
 import copy
 import logging
 import os
+import re
 import shutil
 import signal
 import threading
@@ -41,6 +42,7 @@ STOP_TIMEOUT: Final = 20
 SAVE_INTERVAL: Final = 0.8
 #: Where a message's metadata says how far the output file had grown (``engines.kernel.OUTPUT``).
 _OUTPUT: Final = "ductaflow_output"
+_COLOUR: Final = re.compile(r"\x1b\[[0-9;]*m")
 
 silent = logging.getLogger(f"{__name__}.nbclient")  # what it would say, the outcome says
 silent.disabled = True
@@ -62,6 +64,8 @@ class NotebookRun:
         self.private = private_directory()
         self.text = OutputText(task.output)
         self.stopped = False
+        #: The first error that a cell showed which may not.
+        self.shown: dict[str, Any] | None = None
         self.events_file().touch()
         self._manager: _Manager | None = None
         self._thread = threading.Thread(
@@ -139,11 +143,11 @@ class NotebookRun:
         outcome, status = self.outcome, self.exit_status
         outcome.events = list(context.read_events(self.events_file()))
         said = {event["event"] for event in outcome.events}
-        raised = [event for event in outcome.events if event["event"] == "error"]
-        if problem is None and outcome.done < outcome.total:  # the client stops at a cell that fails
-            outcome.error = _error_of(raised[-1] if raised else None, outcome)
-            if outcome.error is None:
-                outcome.error = {"type": "Error", "message": "a cell failed"}
+        error = self._error()
+        if problem is None and (
+            error or outcome.done < outcome.total
+        ):  # the client stops at a cell that fails
+            outcome.error = error or {"type": "Error", "message": "a cell failed"}
         elif "ready" not in said and not outcome.done and not self.stopped:
             outcome.error = {
                 "type": "KernelError",
@@ -170,6 +174,16 @@ class NotebookRun:
         else:
             outcome.finished = True
 
+    def _error(self) -> dict[str, Any] | None:
+        """What a cell raised, else the first that one only showed; best from the process's own words."""
+        raised = [event for event in self.outcome.events if event["event"] == "error"]
+        shown = [event for event in self.outcome.events if event["event"] == "shown"]
+        if raised or shown:
+            event = raised[-1] if raised else shown[0]
+            error = {key: value for key, value in event.items() if key != "event"}
+            return _left_early(error, self.outcome) if raised else error
+        return self.shown
+
     def _kernel_log(self) -> str:
         with contextlib.suppress(OSError):
             lines = (self.private / "kernel.log").read_text("utf-8", "replace").strip().splitlines()
@@ -185,7 +199,7 @@ class NotebookRun:
         """
         flow = self.task.flow
         cells = tuple(
-            {"source": cell.source, "line": line}
+            {"source": cell.source, "line": line, "may_fail": may_fail(cell)}
             for cell, line in zip(flow.notebook.cells, flow.lines, strict=True)
             if runs(cell)
         )
@@ -209,6 +223,12 @@ class NotebookRun:
         """A code cell is about to run."""
         self.outcome.current = index
         self.task.cell_started(index)
+
+    def error_shown(self, output: dict[str, Any]) -> None:
+        """An error is among the outputs of the cell that runs, whether or not the cell fails of it."""
+        if self.shown is None:
+            traceback = _COLOUR.sub("", "\n".join(output["traceback"]))
+            self.shown = {"type": output["ename"], "message": output["evalue"], "traceback": f"{traceback}\n"}
 
     def save_running(self) -> float:
         """Save the notebook as it is now; give the seconds until the next time."""
@@ -324,11 +344,23 @@ class Client(TextClient):
             raise
         finally:
             self._run.outcome.seconds.append((cell_index, round(time.monotonic() - started, 4)))
-        stopped = any(output.get("ename") == "SystemExit" for output in cell.get("outputs", ()))
-        if stopped:  # papermill takes sys.exit(0) for a success and would go on
-            raise CellExecutionError("", "SystemExit", "stopped early")
+        if self._run.shown is not None:  # papermill would go on, and fail at the end; or not, for sys.exit(0)
+            raise CellExecutionError("", self._run.shown["type"], self._run.shown["message"])
         self._run.outcome.done += 1
         return result
+
+    def process_message(self, msg: dict[str, Any], cell: nbformat.NotebookNode, cell_index: int) -> Any:
+        """Notice errors, also those that end up in no output: of a widget, or cleared."""
+        if msg["msg_type"] == "error":
+            content = msg["content"]
+            if not may_fail(cell) or content["ename"] == "SystemExit":
+                self._run.error_shown(content)
+        return super().process_message(msg, cell, cell_index)
+
+
+def may_fail(cell: nbformat.NotebookNode) -> bool:
+    """Whether an exception is expected in a cell: it is none of the run's."""
+    return "raises-exception" in cell.metadata.get("tags", ())
 
 
 def join_streams(outputs: list[nbformat.NotebookNode]) -> None:
@@ -345,10 +377,7 @@ def _literal(path: Path) -> str:
     return str(path).replace("{", "{{").replace("}", "}}")
 
 
-def _error_of(event: dict[str, Any] | None, outcome: Outcome) -> dict[str, Any] | None:
-    if event is None:
-        return None
-    error = {key: value for key, value in event.items() if key != "event"}
+def _left_early(error: dict[str, Any], outcome: Outcome) -> dict[str, Any]:
     if error["type"] == "SystemExit":
         left = outcome.total - outcome.done - 1
         code = error["message"] or "0"

@@ -8,7 +8,8 @@ Whichever way the process came to be, :func:`set_up`
   text at the same place (see :class:`pytest_ductaflow.capture.OutputText`);
 - compiles cells under the flow's real file name and line numbers, so tracebacks, ``inspect``,
   warnings, debuggers and coverage speak of ``flows/x.py:42``;
-- reports each exception with its frames, and at exit the process's own "finished".
+- reports each exception that a cell raises or shows, with its frames, and at exit the process's own
+  "finished".
 
 For papermill's kernels it is an IPython extension, with :func:`open_stream` in place of ipykernel's
 stream class; a forked kernel calls :func:`set_up` itself.
@@ -28,15 +29,16 @@ import shutil
 import signal
 import sys
 import threading
-import traceback
 import warnings
 import weakref
 from collections import deque
 from collections.abc import Callable
+from types import FrameType
 from typing import Any, Final
 
 from pytest_ductaflow import context
 from pytest_ductaflow.engines import measuring, tracing
+from pytest_ductaflow.engines.exceptions import describe_exception
 
 #: Where a message's metadata says how far the output file had grown.
 OUTPUT: Final = "ductaflow_output"
@@ -157,6 +159,7 @@ def set_up(
     output.redirect()
     sys.path[1:1] = [path for path in run.python_path if path not in sys.path]
     _mark_messages(shell.kernel, output)
+    _pack_lone_surrogates(shell.kernel.session)
     _Cells(shell, run)
     shell.ask_exit = _stop_early
     shell._tee = _no_copy
@@ -198,14 +201,36 @@ def _mark_messages(kernel: Any, output: Output) -> None:
     session.send = send_marked
 
 
+def _pack_lone_surrogates(session: Any) -> None:
+    """Half a surrogate pair has no UTF-8: a message with one could not be sent. It becomes an escape."""
+    pack = session.pack
+
+    def pack_all(message: Any) -> Any:
+        try:
+            return pack(message)
+        except UnicodeEncodeError:
+            return pack(_without_lone_surrogates(message))
+
+    session.pack = pack_all
+
+
+def _without_lone_surrogates(value: Any) -> Any:
+    if isinstance(value, str):
+        return value.encode("utf-8", "backslashreplace").decode()
+    if isinstance(value, dict):
+        return {_without_lone_surrogates(key): _without_lone_surrogates(item) for key, item in value.items()}
+    return [_without_lone_surrogates(item) for item in value] if isinstance(value, (list, tuple)) else value
+
+
 class _Cells:
-    """Knows which cell of the flow runs; compiles it in place and reports what it raises."""
+    """Knows which cell of the flow runs; compiles it in place; reports the errors that it raises or shows."""
 
     def __init__(self, shell: Any, run: context.Context) -> None:
         self._context = run
         self._waiting = deque(run.cells)
         self._cell: dict[str, Any] = {}
-        self._source: str | None = None  # of the cell that runs, magics already transformed
+        self._source: str | None = None  # of what is compiled next, magics already transformed
+        self._line = 0  # of the flow, where that begins
         self._compiler = shell.compile
         self._cache, self._parse = self._compiler.cache, self._compiler.ast_parse
         self._compiler.cache, self._compiler.ast_parse = self._cache_cell, self._parse_cell
@@ -213,82 +238,65 @@ class _Cells:
             with open(run.flow, encoding="utf-8") as file:
                 lines = file.read().splitlines(keepends=True)
             linecache.cache[run.flow] = (sum(map(len, lines)), None, lines, run.flow)
+        self._exception_of, self._show = shell._get_exc_info, shell.showtraceback
+        shell.showtraceback = self._show_traceback
         shell.events.register("post_run_cell", self._ended)
 
     def _cache_cell(self, transformed: str, number: int = 0, raw_code: str | None = None) -> str:
+        line = self._line_within(raw_code) if self._is_running() else self._next_line(raw_code)
+        if line is None:
+            self._source = None
+            return str(self._cache(transformed, number, raw_code))
+        self._source, self._line = transformed, line
+        return self._context.flow
+
+    def _is_running(self) -> bool:
+        """Whether a cell of the flow is executing another one: it is on the stack."""
+        frame: FrameType | None = sys._getframe()
+        while frame is not None and frame.f_code.co_filename != self._context.flow:
+            frame = frame.f_back
+        return frame is not None
+
+    def _next_line(self, code: str | None) -> int | None:
+        """Where the cell begins that is to be executed now; the injected parameters stand in no file."""
         for position, cell in enumerate(self._waiting):
-            if cell["source"] == raw_code:
+            if cell["source"] == code:
                 for _ in range(position + 1):
                     self._waiting.popleft()
                 self._cell = cell
-                if cell["line"] is None:  # the injected parameters stand in no file
-                    break
-                self._source = transformed
-                return self._context.flow
-        self._source = None
-        return str(self._cache(transformed, number, raw_code))
+                line: int | None = cell["line"]
+                return line
+        return None
+
+    def _line_within(self, code: str | None) -> int | None:
+        """Where code begins that is all of the running cell but a magic on top, such as ``%%capture``."""
+        source, code = self._cell.get("source", "").rstrip(), (code or "").rstrip()
+        magic, _, below = source.partition("\n")
+        if self._cell.get("line") is None or not magic.startswith("%%") or below != code:
+            return None
+        return int(self._cell["line"]) + 1
 
     def _parse_cell(self, source: str, filename: str = "<unknown>", symbol: str = "exec") -> Any:
         if source == self._source and filename == self._context.flow:
-            source = "\n" * (self._cell["line"] - 1) + source
+            source = "\n" * (self._line - 1) + source
         return self._parse(source, filename, symbol)
 
     def _ended(self, result: Any) -> None:
-        error = result.error_before_exec or result.error_in_exec
-        if error is not None:
-            self._context.report("error", **describe_exception(error, self._context))
+        """A cell ended, or one that was executed within another (``%%capture``)."""
+        for error in (result.error_before_exec, result.error_in_exec):
+            if error is not None:
+                self._report("error", error)
 
+    def _show_traceback(self, exc_tuple: Any = None, *options: Any, **more: Any) -> Any:
+        """Of a cell's own error, and of one that did not make it fail: of ``%run``, of a ``_repr_html_``."""
+        with contextlib.suppress(Exception):  # there is none; showing it must go on in any case
+            self._report("shown", self._exception_of(exc_tuple)[1])
+        return self._show(exc_tuple, *options, **more)
 
-def describe_exception(error: BaseException, run: context.Context) -> dict[str, Any]:
-    """An exception as plain data: type, message, the frames from the flow on, the traceback as text."""
-    root = run.project_root.rstrip(os.sep) + os.sep
-    frames = traceback.extract_tb(error.__traceback__)
-    in_flow = [index for index, frame in enumerate(frames) if frame.filename == run.flow]
-    trace = traceback.TracebackException.from_exception(error)
-    _trim(trace, run.flow)
-    shown = [
-        {"file": frame.filename.removeprefix(root), "line": frame.lineno, "function": frame.name}
-        for frame in (frames[in_flow[0] :] if in_flow else ())
-    ]
-    if isinstance(error, SyntaxError) and error.filename == run.flow:
-        shown = [{"file": run.flow.removeprefix(root), "line": error.lineno, "function": "<module>"}]
-    place = next((f for f in reversed(shown) if f["file"] == run.flow.removeprefix(root)), {})
-    try:
-        message = str(error)
-    except Exception as failure:  # a broken __str__ must not hide the error
-        message = f"<no message: {type(failure).__name__} in __str__>"
-    details: dict[str, Any] = {
-        "type": type(error).__qualname__,
-        "message": message.encode("utf-8", "backslashreplace").decode(),
-        "file": place.get("file"),
-        "line": place.get("line"),
-        "frames": shown,
-        "traceback": "".join(trace.format())
-        .replace(f'File "{root}', 'File "')
-        .encode("utf-8", "backslashreplace")
-        .decode(),
-    }
-    directory, cause = getattr(error, "directory", None), getattr(error, "error", None)
-    if isinstance(directory, str) and isinstance(cause, dict):  # RunFailed: a flow of this build failed
-        details["run"], details["cause"] = directory, cause
-    return details
-
-
-def _trim(trace: traceback.TracebackException, flow: str) -> None:
-    """Leave out the frames of IPython above the flow's own, in the whole chain."""
-    seen = trace
-    while seen is not None:
-        own = [index for index, frame in enumerate(seen.stack) if frame.filename == flow]
-        if own:
-            del seen.stack[: own[0]]
-        elif isinstance(seen, traceback.TracebackException) and any(
-            "IPython" in f.filename for f in seen.stack
-        ):
-            seen.stack.clear()
-        following = seen.__cause__ or (None if seen.__suppress_context__ else seen.__context__)
-        if following is None:
-            return
-        seen = following
+    def _report(self, event: str, error: BaseException) -> None:
+        expected = self._cell.get("may_fail", False) and not isinstance(error, SystemExit)
+        if not expected:
+            self._context.report(event, **describe_exception(error, self._context, sys._getframe()))
 
 
 def _keep_kernel_log_apart(log: int) -> None:

@@ -212,7 +212,7 @@ class Executed:
 
     def normalised(self, text: str, name: str) -> str:
         """A text without what differs from run to run: paths, addresses, times, random ids."""
-        start = self._starts[name]
+        start = self.starts[name]
 
         def relative(match: re.Match[str]) -> str:
             return f"{{flow}}{match[1]}{int(match[2]) - start + 1}"
@@ -229,7 +229,7 @@ class Executed:
         return text
 
     @cached_property
-    def _starts(self) -> dict[str, int]:
+    def starts(self) -> dict[str, int]:
         lines = self._flow.read_text("utf-8").split("\n")
         markers = [number for number, line in enumerate(lines, 1) if re.match(r"# %%( |$)", line)]
         return {name: marker + 1 for name, marker in zip(self._names, markers[1:], strict=True)}

@@ -39,6 +39,7 @@ FLOORS = {
     "engines.base": 2,
     "engines.driver": 2,
     "engines.entry": 2,
+    "engines.exceptions": 2,
     "engines.fork": 2,
     "engines.fork_child": 2,
     "engines.fork_server": 2,
