@@ -13,7 +13,6 @@ import logging
 import os
 import re
 import shutil
-import signal
 import threading
 import time
 from pathlib import Path
@@ -37,7 +36,7 @@ from pytest_ductaflow.record import write_atomically
 _ENGINE_NAME: Final = "ductaflow"
 _TRACE: Final = "trace.jsonl"
 #: Seconds in which an idle kernel must have stopped after it was asked to.
-STOP_TIMEOUT: Final = 20
+STOP_TIMEOUT: Final = 10
 #: Seconds between two saves of a notebook that runs: what is on disk is never older than one.
 SAVE_INTERVAL: Final = 0.8
 #: Where a message's metadata says how far the output file had grown (``engines.kernel.OUTPUT``).
@@ -64,6 +63,8 @@ class NotebookRun:
         self.private = private_directory()
         self.text = OutputText(task.output)
         self.stopped = False
+        #: Whether we killed the kernel because it did not stop by itself after the last cell.
+        self.overdue = False
         #: The first error that a cell showed which may not.
         self.shown: dict[str, Any] | None = None
         self.events_file().touch()
@@ -159,18 +160,14 @@ class NotebookRun:
             outcome.error = {"type": "DeadKernel", "message": f"the kernel {describe_end(status)}"}
         elif problem is not None:
             outcome.error = {"type": type(problem).__name__, "message": str(problem)}
+        elif self.overdue and not self.stopped:
+            outcome.remark = "Warning: the kernel did not stop by itself after the last cell and was killed"
+            outcome.finished = True
         elif "finished" not in said or status != 0:
-            killed = (-signal.SIGTERM, -getattr(signal, "SIGKILL", 9))
-            if status in killed and not self.stopped:
-                outcome.remark = (
-                    "Warning: the kernel did not stop by itself after the last cell and was killed"
-                )
-                outcome.finished = True
-            else:
-                message = f"the kernel {describe_end(status)} after the last cell"
-                if last := self._kernel_log().rpartition("\n")[2]:
-                    message += f" ({last})"
-                outcome.error = {"type": "DeadKernel", "message": message}
+            message = f"the kernel {describe_end(status)} after the last cell"
+            if last := self._kernel_log().rpartition("\n")[2]:
+                message += f" ({last})"
+            outcome.error = {"type": "DeadKernel", "message": message}
         else:
             outcome.finished = True
 

@@ -71,7 +71,7 @@ class ForkRun(NotebookRun):
         """Come back when nothing of the fork is left."""
         if self._fork is not None:
             self._fork.close()
-            self.exit_status = self._fork.exit_status
+            self.exit_status, self.overdue = self._fork.exit_status, self._fork.overdue
 
     def stop(self) -> None:
         """Kill the fork and everything it started."""
@@ -99,6 +99,7 @@ class Fork:
         flow: str = "",
     ) -> None:
         self.exit_status: int | None = None
+        self.overdue = False  # it was asked to end by itself, and had to be killed
         self.language: dict[str, Any] = {}
         self.session = Session(check_pid=False)  # builds messages; nothing is sent by it
         self.shell_channel = self  # where nbclient's widgets send
@@ -195,6 +196,7 @@ class Fork:
                 self.exit_status = said["status"] if said else None
                 break
             except TimeoutError:
+                self.overdue = True
                 self.kill()
         self.release()
 

@@ -20,6 +20,8 @@ import socket
 import sys
 import threading
 import time
+import types
+from collections import deque
 from typing import Any, Final
 
 import ipykernel
@@ -323,26 +325,43 @@ async def _serve(kernel: Any, channel: socket.socket) -> None:
     """Handle requests as ipykernel would, one after the other, the event loop running all the time."""
     loop = asyncio.get_running_loop()
     kernel.io_loop = IOLoop.current()
-    arrived = asyncio.Event()
-    loop.add_reader(channel, arrived.set)
-    unpacker = wire.Unpacker()
-    while True:
-        await arrived.wait()
-        arrived.clear()
+    unpacker, waiting, arrived = wire.Unpacker(), deque[list[bytes]](), asyncio.Event()
+    gone = False
+
+    def receive() -> None:
+        """Take what arrived at once.
+
+        Were it still to be read when a cell begins, the loop would have that to do after the cell; a loop
+        that runs within the cell (nest_asyncio) would do it, and leave the outer one at a loss.
+        """
+        nonlocal gone
         try:
             data = channel.recv(1 << 20, socket.MSG_DONTWAIT)
         except BlockingIOError:
-            continue
+            return
+        except OSError:
+            data = b""
         if not data:
-            raise ConnectionResetError("the driver is gone")
-        for body, *buffers in unpacker.feed(data):
-            message = kernel.session.unpack(body)
-            message["buffers"] = [memoryview(part) for part in buffers]
-            if message["header"]["msg_type"] == "shutdown_request":
-                loop.remove_reader(channel)
-                kernel.session.disconnect()
-                return
-            await kernel.dispatch_shell(message)
+            gone = True
+            loop.remove_reader(channel)
+        waiting.extend(unpacker.feed(data))
+        arrived.set()
+
+    loop.add_reader(channel, receive)
+    while True:
+        while not waiting:
+            if gone:
+                raise ConnectionResetError("the driver is gone")
+            arrived.clear()
+            await arrived.wait()
+        body, *buffers = waiting.popleft()
+        message = kernel.session.unpack(body)
+        message["buffers"] = [memoryview(part) for part in buffers]
+        if message["header"]["msg_type"] == "shutdown_request":
+            loop.remove_reader(channel)
+            kernel.session.disconnect()
+            return
+        await kernel.dispatch_shell(message)
 
 
 def _leave(shell: Any, loaded: tracing.Loaded) -> None:
@@ -360,13 +379,16 @@ def _leave(shell: Any, loaded: tracing.Loaded) -> None:
     shell.user_ns.clear()
     gc.collect()
     for module in loaded.later().values():
-        file = getattr(module, "__file__", None)
-        if isinstance(file, str) and not file.startswith(tracing.installed()):
-            kept = ("__builtins__", "__file__")
-            vars(module).update({name: None for name in vars(module) if name not in kept})
+        if issubclass(type(module), types.ModuleType):
+            content = object.__getattribute__(module, "__dict__")  # a lazy one is not to be loaded now
+            file = content.get("__file__")
+            if type(file) is str and not file.startswith(tracing.installed()):
+                content.update(dict.fromkeys(content.keys() - {"__builtins__", "__file__"}))
     gc.collect()
     for thing in gc.get_objects():
-        if isinstance(thing, _io._IOBase):  # not io.IOBase, whose check is slow
+        # Its type is asked, not the object, as isinstance does: that fails with a proxy of what is gone,
+        # and evaluates a lazy one. And not io.IOBase, whose check is slow.
+        if issubclass(type(thing), _io._IOBase):
             _flush(thing)
     tracker = sys.modules.get("multiprocessing.resource_tracker")
     if tracker is not None and hasattr(tracker._resource_tracker, "_stop"):

@@ -283,6 +283,7 @@ class _Cells:
 
     def _ended(self, result: Any) -> None:
         """A cell ended, or one that was executed within another (``%%capture``)."""
+        ignore_warnings_about_the_kernel()  # still, if the flow makes errors of all warnings
         for error in (result.error_before_exec, result.error_in_exec):
             if error is not None:
                 self._report("error", error)
@@ -336,8 +337,17 @@ def _finished(
         if trace is not None:
             run.report("traced", **trace.summary(loaded, libraries))
         run.report("finished")
-        os.dup2(log, 1)
-        os.dup2(log, 2)
+        for descriptor in (1, 2):
+            if _is_open(descriptor, run.output):  # closed ones may be somebody's files by now
+                os.dup2(log, descriptor)
+
+
+def _is_open(descriptor: int, path: str) -> bool:
+    """Whether this file stands behind a descriptor."""
+    try:
+        return os.path.samestat(os.fstat(descriptor), os.stat(path))
+    except OSError:
+        return False
 
 
 def _watch(run: context.Context) -> None:

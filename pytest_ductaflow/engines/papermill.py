@@ -36,6 +36,7 @@ class PapermillRun(NotebookRun):
     """A run in a fresh kernel."""
 
     def __init__(self, task: Task) -> None:
+        self._kernel: Any = None  # its manager
         self._process: Any = None  # the kernel's Popen
         self._lifeline: tuple[int, int] | None = os.pipe() if os.name == "posix" else None
         self._saving = False
@@ -66,6 +67,7 @@ class PapermillRun(NotebookRun):
 
     def started(self, kernel: AsyncKernelManager) -> None:
         """The kernel's process exists."""
+        self._kernel = kernel
         self._process = getattr(kernel.provisioner, "process", None)
         if self.stopped and self._process is not None:  # stopped while it started
             kill_tree(self._process.pid)
@@ -96,6 +98,7 @@ class PapermillRun(NotebookRun):
                 os.close(descriptor)
 
     def _reap(self, client: _Client) -> None:
+        self.overdue = self._kernel is not None and self._kernel.overdue
         if client.km is not None and client.km.has_kernel:
             self.stop()
         if self._process is not None:
@@ -134,13 +137,19 @@ class _NativeKernel(KernelSpecManager):
 class _KernelManager(AsyncKernelManager):
     """Asks a kernel to stop without interrupting it first: it is idle, and the interrupt can hit its loop."""
 
+    overdue = False  # it did not stop by itself in time
+
     async def _async_interrupt_kernel(self) -> None:
         pass
+
+    async def _async_send_kernel_sigterm(self, restart: bool = False) -> None:
+        self.overdue = True
+        await super()._async_send_kernel_sigterm(restart)
 
 
 def _kernel_manager(kernel_name: str, private: Path) -> AsyncKernelManager:
     manager = _KernelManager(
-        shutdown_wait_time=STOP_TIMEOUT,
+        shutdown_wait_time=2 * STOP_TIMEOUT,  # half of it until SIGTERM, half until SIGKILL
         kernel_name=kernel_name,
         kernel_spec_manager=_NativeKernel(),
         connection_file=str(private / "kernel.json"),
