@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pytest_ductaflow import execution, expectations, graph
+from pytest_ductaflow import execution, expectations
 from pytest_ductaflow.errors import RecordError
 
 if TYPE_CHECKING:
@@ -21,12 +21,11 @@ def explain(session: Session, config: pytest.Config) -> None:
     write = _line_writer(config)
     for key, item in session.items.items():
         reasons, broken = (["--ductaflow-force"], []) if session.force else _reasons(session, item)
-        before = [needed for needed in session.needs.get(key, ()) if needed in runs]
+        before = {needed: need for needed, need in item.instance.needed.items() if needed in runs}
         follows = [
-            f"input: {reference} will be rewritten by {session.items[needed].node_id}"
-            for needed in before
-            for reference in item.instance.references
-            if graph.leads_to(reference, needed)
+            f"input: {text} will be rewritten by {session.items[needed].node_id}"
+            for needed, need in before.items()
+            for text in dict.fromkeys(need.texts)
         ]
         word = "would run" if reasons else "may run" if follows else "up to date"
         if word != "up to date":
@@ -38,8 +37,8 @@ def explain(session: Session, config: pytest.Config) -> None:
         write(f"{item.node_id}: {word}")
         judged = [
             f"expect: its baseline is made again by {session.items[needed].node_id}"
-            for needed in before
-            if any(graph.leads_to(baseline, needed) for baseline in item.instance.baselines)
+            for needed, need in before.items()
+            if need.compared
         ]
         for reason in [*reasons, *follows, *broken, *judged, *session.stale_before(item)]:
             write(f"    {reason}")

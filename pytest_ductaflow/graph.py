@@ -1,51 +1,10 @@
-"""Which instance needs which: read off the references, that is config strings below ``runs/``.
-
-A node is a run directory, ``runs/<step>/<name>``. A reference points into one; with a wildcard
-(``runs/fit/*/model.json``) it points into all that match.
-"""
+"""Which instance comes before which: order, cycles, components. A node is a run directory."""
 
 from __future__ import annotations
 
 import heapq
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
-from fnmatch import fnmatchcase
-
-
-def needs(references: Mapping[str, Iterable[str]]) -> dict[str, list[str]]:
-    """Edges from references.
-
-    :param references: run directory to the references of the instance that runs there.
-    :returns: run directory to the run directories it needs; references that lead to none are left out.
-    """
-    edges: dict[str, list[str]] = {}
-    for node, wanted in references.items():
-        found: dict[str, None] = {}
-        for reference in wanted:
-            target = target_of(reference)
-            if is_wild(target):
-                found |= dict.fromkeys(n for n in references if n != node and fnmatchcase(n, target))
-            elif target in references:
-                found[target] = None
-        if found:
-            edges[node] = list(found)
-    return edges
-
-
-def target_of(reference: str) -> str:
-    """The run directory, perhaps with wildcards, that a reference points into."""
-    return "/".join(reference.split("/")[:3])
-
-
-def is_wild(target: str) -> bool:
-    """Whether it has wildcards."""
-    return any(character in target for character in "*?[")
-
-
-def leads_to(reference: str, node: str) -> bool:
-    """Whether a reference points into a run directory."""
-    target = target_of(reference)
-    return fnmatchcase(node, target) if is_wild(target) else target == node
 
 
 def order(nodes: Sequence[str], edges: Mapping[str, Sequence[str]]) -> tuple[list[str], list[list[str]]]:
@@ -105,3 +64,36 @@ def _cycles(nodes: Sequence[str], edges: Mapping[str, Sequence[str]]) -> list[li
             cycles.append(walk[::-1])
             covered.update(walk)
     return cycles
+
+
+def components(edges: Mapping[str, Iterable[str]]) -> dict[str, int]:
+    """The strongly connected components (Tarjan): two nodes have one number if each leads to the other."""
+    found: dict[str, int] = {}
+    order_of: dict[str, int] = {}
+    lowest: dict[str, int] = {}
+    stack: list[str] = []
+    for start in edges:
+        if start in order_of:
+            continue
+        order_of[start] = lowest[start] = len(order_of)
+        stack.append(start)
+        walk = [(start, iter(edges[start]))]
+        while walk:
+            node, following = walk[-1]
+            for other in following:
+                if other not in order_of:
+                    order_of[other] = lowest[other] = len(order_of)
+                    stack.append(other)
+                    walk.append((other, iter(edges.get(other, ()))))
+                    break
+                if other not in found:
+                    lowest[node] = min(lowest[node], order_of[other])
+            else:
+                walk.pop()
+                if walk:
+                    lowest[walk[-1][0]] = min(lowest[walk[-1][0]], lowest[node])
+                if lowest[node] == order_of[node]:
+                    number = len(found)
+                    while node not in found:
+                        found[stack.pop()] = number
+    return found

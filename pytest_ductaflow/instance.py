@@ -23,21 +23,21 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, Final, Literal
 
-from pytest_ductaflow import expectations, strict_json
+from pytest_ductaflow import expectations, references, strict_json
 from pytest_ductaflow import flow as flow_file
 from pytest_ductaflow.context import unseen
 from pytest_ductaflow.errors import ConfigError, FlowError, InstanceError
 from pytest_ductaflow.expectations import Expectation
 from pytest_ductaflow.names import check_name, check_pattern, default_name, label_text
-from pytest_ductaflow.strict_json import KeyPath
+from pytest_ductaflow.problem import Problem as _Problem
+from pytest_ductaflow.problem import near as _near
+from pytest_ductaflow.references import DEPTH, RUNS, Locator, Mention, is_in, is_wild, run_directory_of
+from pytest_ductaflow.strict_json import PATHS, KeyPath
 from pytest_ductaflow.strict_json import kind_of as _kind
 from pytest_ductaflow.tables import read_table, records, with_index
 
 if TYPE_CHECKING:
     import pandas
-
-#: The directory below the project root that holds all run directories.
-RUNS: Final = "runs"
 
 _KEYS: Final = {
     "$schema": "a string",
@@ -53,6 +53,7 @@ _KEYS: Final = {
     "marks": "a list of marks",
     "timeout": "a number of seconds above 0",
     "inputs": "a list of glob patterns",
+    "needs": '"all" or "finished"',
     "expect": "an object of measures",
 }
 _MARK_ARGUMENTS: Final[dict[str, dict[str, type]]] = {
@@ -86,15 +87,45 @@ class Mark:
 
 
 @dataclass(frozen=True)
+class Need:
+    """Why an instance needs another one.
+
+    :param texts: the references that lead there; none if only its measures are compared with.
+    :param by_name: whether one of them names it, rather than a pattern or a step that it is part of.
+    :param compared: whether it is a baseline.
+    """
+
+    texts: tuple[str, ...]
+    by_name: bool
+    compared: bool = False
+
+    @property
+    def is_firm(self) -> bool:
+        """Whether it must come first, even if that closes a cycle."""
+        return self.by_name or self.compared
+
+    def and_also(self, other: Need) -> Need:
+        """Both reasons in one."""
+        return Need(
+            (*self.texts, *other.texts), self.by_name or other.by_name, self.compared or other.compared
+        )
+
+
+@dataclass(frozen=True)
 class Instance:
     """A named flow or build with its config: one test item, one run directory.
 
+    As it is read from its file it does not know yet where its references lead: ``project`` finds that out.
+
     :param flow: the ``.py`` file, a POSIX path relative to the project root.
-    :param config: after merging and templates; references are absolute paths.
+    :param config: after merging and templates; when resolved, references are absolute paths.
     :param scenario: what this scenario varies: dimension or column to value (or label).
-    :param references: config strings below ``runs/``, relative to the project root.
     :param timeout: seconds for the whole instance, ``None`` for no limit of its own.
-    :param inputs: glob patterns relative to the project root.
+    :param inputs: glob patterns and paths relative to the project root; when resolved, with the references.
+    :param mentions: what may be references.
+    :param needs: ``all``: what it needs has to be green or orange; ``finished``: of what only patterns lead
+        to, what is not is left out.
+    :param needed: when resolved: run directories of the instances that it needs, and why.
     :param place: where in the file the instance stands, for :func:`lines_of`.
     :param expected: what is expected of the run's measures.
     """
@@ -108,8 +139,10 @@ class Instance:
     marks: tuple[Mark, ...]
     timeout: float | None
     inputs: tuple[str, ...]
-    references: tuple[str, ...]
     place: KeyPath
+    mentions: tuple[Mention, ...] = ()
+    needs: Literal["all", "finished"] = "all"
+    needed: Mapping[str, Need] = field(default_factory=dict)
     expected: tuple[Expectation, ...] = ()
 
     @property
@@ -121,12 +154,7 @@ class Instance:
     def baselines(self) -> tuple[str, ...]:
         """Run directories of others with whose measures this run's are compared, below ``runs/``."""
         found = (expectation.baseline for expectation in self.expected)
-        return tuple(path for path in found if path and _instance_of(path) != self.run_directory)
-
-    @property
-    def needs(self) -> tuple[str, ...]:
-        """Paths below ``runs/`` that others have to make before: references and baselines."""
-        return tuple(dict.fromkeys([*self.references, *self.baselines]))
+        return tuple(path for path in found if path and run_directory_of(path) != self.run_directory)
 
 
 @dataclass(frozen=True)
@@ -138,12 +166,6 @@ class _Variant:
     place: KeyPath
     places: dict[str, KeyPath]  # of each value
     label: str | None = None  # given for the scenario as a whole
-
-
-class _Problem(Exception):
-    def __init__(self, path: KeyPath, message: str) -> None:
-        super().__init__(path, message)
-        self.path, self.message = path, message
 
 
 def load_instances(file: Path, root: Path) -> list[Instance]:
@@ -322,16 +344,11 @@ def _expand(data: Any, text: str, file: Path, root: Path) -> list[Instance]:
     if reason := check_name(step):
         raise _Problem(("step",) if "step" in data else (kind,), f"the step {step!r} {reason}")
     marks = tuple(_mark(mark, ("marks", index)) for index, mark in enumerate(data.get("marks", ())))
-    for index, pattern in enumerate(data.get("inputs", ())):
-        _contained(pattern, root, ("inputs", index))
-        if reason := check_pattern(pattern):
-            raise _Problem(("inputs", index), f"{pattern!r} {reason}")
-        if ".." in re.split(r"[/\\]", pattern):  # behind a wildcard it leads nobody knows where
-            raise _Problem(("inputs", index), f"{pattern!r} must not contain `..`")
-
     variants = list(_variants(data, root))
     namer = _namer(data, file.stem)
-    has_templates = _any_braces(base) or any(_any_braces(variant.values) for variant in variants)
+    has_dollar = references.has_dollar(base) or any(references.has_dollar(v.values) for v in variants)
+    locator = Locator(root)
+    inputs_of = _inputs(data.get("inputs", []), root)
     instances: list[Instance] = []
     fillers: list[_Filler] = []  # of each instance
     names: dict[str, str] = {}
@@ -345,11 +362,15 @@ def _expand(data: Any, text: str, file: Path, root: Path) -> list[Instance]:
             raise _Problem(place, f"the name {name!r} {same}: give labels or a `name`")
         try:
             _check_own_keys(config)
-            if has_templates:
-                config = _fill(config, _Filler(config), ("config",))
-            config, references = _resolve_references(config, root)
+            fill = _Filler(config)
+            config = _fill(config, fill, ("config",))
+            plain = references.checked(config, ("config",)) if has_dollar else config
+            place_of = functools.partial(_place_of, variant=variant, data=data)
+            mentions = references.in_config(config, locator, f"{RUNS}/{step}/{name}", place_of)
+            config = plain
         except _Problem as problem:
-            raise _placed(problem, variant, data) from None
+            raise _Problem(_place_of(problem.path, variant, data), problem.message) from None
+        inputs = inputs_of(fill)
         scenario = {
             key: config[key] if key in variant.values else label for key, label in variant.labels.items()
         }
@@ -363,21 +384,23 @@ def _expand(data: Any, text: str, file: Path, root: Path) -> list[Instance]:
                 scenario=scenario,
                 marks=marks,
                 timeout=data.get("timeout"),
-                inputs=tuple(data.get("inputs", ())),
-                references=references,
+                inputs=inputs,
                 place=variant.place,
+                mentions=(*mentions, *references.in_inputs(inputs, locator)),
+                needs=data.get("needs", "all"),
             )
         )
-        if f"{RUNS}/{step}/{name}" in (_instance_of(reference) for reference in references):
+        own = instances[-1].run_directory
+        if any(not mention.as_list and is_in(mention.path, own) for mention in mentions):
             raise _Problem(
                 variant.place or ("config",),
-                f"refers to its own run directory {RUNS}/{step}/{name}: a dependency cycle. "
+                f"refers to its own run directory {own}: a dependency cycle. "
                 "A flow already runs there; use a path relative to it",
             )
     if "expect" in data:
         lines = strict_json.lines(text)
         places = {name: (relative_name(file, root), lines[("expect", name)]) for name in data["expect"]}
-        return _with_expectations(instances, fillers, data["expect"], places)
+        return _with_expectations(instances, fillers, data["expect"], places, locator)
     return instances
 
 
@@ -386,6 +409,7 @@ def _with_expectations(
     fillers: list[_Filler],
     expect: dict[str, dict[str, Any]],
     places: dict[str, tuple[str, int]],
+    locator: Locator,
 ) -> list[Instance]:
     if mistake := expectations.mistake(expect):
         raise _Problem(("expect", *mistake[0]), mistake[1])
@@ -397,25 +421,27 @@ def _with_expectations(
             baseline = None
             if "baseline" in bounds:
                 path = ("expect", measure, "baseline")
-                baseline = _baseline(fill(bounds["baseline"], path), path, directories)
+                baseline = _baseline(fill(bounds["baseline"], path), path, directories, locator)
             own = baseline == instance.run_directory  # it is not compared with itself
             expected.append(Expectation(measure, bounds, None if own else baseline, *places[measure]))
         made.append(replace(instance, expected=tuple(expected)))
     return made
 
 
-def _baseline(text: str, path: KeyPath, directories: Mapping[str, str]) -> str:
+def _baseline(text: str, path: KeyPath, directories: Mapping[str, str], locator: Locator) -> str:
     """The run directory of a baseline, relative to the project root."""
-    reference = _reference(text, path)
-    if reference is None:
+    found = locator.path_of(text)
+    if found is None or not is_in(found, RUNS):
+        if text.startswith((f"{RUNS}/", f"./{RUNS}/")):
+            raise _Problem(path, f"{text!r} leaves {RUNS}/")
         if text not in directories:
             raise _Problem(path, f"no instance of this file is called {text!r}{_near(text, directories)}")
         return directories[text]
-    if reference.count("/") < 2:
+    if found.count("/") < DEPTH - 1:
         raise _Problem(path, f"{text!r} is no run directory: those are {RUNS}/<step>/<instance>")
-    if re.search(r"[*?[]", reference):
+    if is_wild(found):
         raise _Problem(path, f"{text!r} has a wildcard: a baseline is one run")
-    return reference
+    return found
 
 
 def _check_own_keys(config: dict[str, Any]) -> None:
@@ -425,18 +451,40 @@ def _check_own_keys(config: dict[str, Any]) -> None:
             raise _Problem(("config", key), "config keys that start with `_` are set by ductaflow only")
 
 
-def _placed(problem: _Problem, variant: _Variant, data: dict[str, Any]) -> _Problem:
-    """A problem of a config value, placed where that value stands."""
-    key = problem.path[1] if len(problem.path) > 1 else None
+def _place_of(path: KeyPath, variant: _Variant, data: dict[str, Any]) -> KeyPath:
+    """The place in the instance file of a place in the config."""
+    key = path[1] if len(path) > 1 else None
     if key in variant.places:
-        return _Problem((*variant.places[str(key)], *problem.path[2:]), problem.message)
+        return (*variant.places[str(key)], *path[2:])
     if key in data.get("overrides", {}):
-        return _Problem(("overrides", *problem.path[1:]), problem.message)
-    return problem
+        return ("overrides", *path[1:])
+    return path
 
 
-def _instance_of(reference: str) -> str:
-    return "/".join(reference.split("/")[:3])
+def _inputs(patterns: list[str], root: Path) -> Callable[[_Filler], tuple[str, ...]]:
+    """The patterns of ``inputs`` for an instance, its templates filled; each is checked once."""
+    known: set[str] = set()
+
+    def inputs_of(fill: _Filler) -> tuple[str, ...]:
+        filled = []
+        for index, template in enumerate(patterns):
+            path: KeyPath = ("inputs", index)
+            pattern = fill(template, path) if _any_braces(template) else template
+            if pattern not in known:
+                _check_input(pattern, path, root)
+                known.add(pattern)
+            filled.append(pattern)
+        return tuple(filled)
+
+    return inputs_of
+
+
+def _check_input(pattern: str, path: KeyPath, root: Path) -> None:
+    _contained(pattern, root, path)
+    if reason := check_pattern(pattern):
+        raise _Problem(path, f"{pattern!r} {reason}")
+    if ".." in re.split(r"[/\\]", pattern):  # behind a wildcard it leads nobody knows where
+        raise _Problem(path, f"{pattern!r} must not contain `..`")
 
 
 def _check_keys(data: dict[str, Any]) -> None:
@@ -446,7 +494,8 @@ def _check_keys(data: dict[str, Any]) -> None:
             hint = f"did you mean {near[0]!r}?" if near else f"the keys are {', '.join(_KEYS)}"
             raise _Problem((key,), f"unknown key: {hint}")
         if not _has_type(key, value):
-            raise _Problem((key,), f"must be {_KEYS[key]}, not {_kind(value)}")
+            given = repr(value) if key == "needs" and isinstance(value, str) else _kind(value)
+            raise _Problem((key,), f"must be {_KEYS[key]}, not {given}")
     if "flow" in data and "build" in data:
         raise _Problem(("build",), "there is a `flow` too: an instance has exactly one of `flow` and `build`")
     if "flow" not in data and "build" not in data:
@@ -484,6 +533,8 @@ def _has_type(key: str, value: Any) -> bool:
         return isinstance(value, (dict, list, str))
     if key in ("active", "inputs"):
         return isinstance(value, list) and all(isinstance(item, str) for item in value)
+    if key == "needs":
+        return value in ("all", "finished")
     if key == "marks":
         return isinstance(value, list) and all(isinstance(item, (str, dict)) for item in value)
     if key == "timeout":
@@ -663,11 +714,6 @@ def _joined(variant: _Variant) -> str:
     return "-".join(variant.labels.values())
 
 
-def _near(name: str, known: Iterable[str]) -> str:
-    near = difflib.get_close_matches(name, list(known), 1)
-    return f": did you mean {near[0]!r}?" if near else f" (there are {', '.join(list(known)[:10])})"
-
-
 def _table(text: str, root: Path) -> list[dict[str, Any]]:
     try:
         return read_table(_contained(text, root, ("scenarios",)))
@@ -771,38 +817,6 @@ def _escape(value: Any) -> Any:
     if isinstance(value, str):
         return value.replace("{", "{{").replace("}", "}}")
     if isinstance(value, dict):
-        return {key: _escape(item) for key, item in value.items()}
+        dollars = {key for key in value if key.startswith("$") and key != PATHS}
+        return {f"${key}" if key in dollars else key: _escape(item) for key, item in value.items()}
     return [_escape(item) for item in value] if isinstance(value, list) else value
-
-
-def _resolve_references(config: dict[str, Any], root: Path) -> tuple[dict[str, Any], tuple[str, ...]]:
-    """Make config strings below ``runs/`` absolute; return them as they were, normalised, too."""
-    found: list[str] = []
-
-    def resolve(value: Any, path: KeyPath) -> Any:
-        if isinstance(value, str):
-            reference = _reference(value, path)
-            if reference is None or reference.count("/") < 2:  # not yet inside a run directory
-                return value
-            found.append(reference)
-            return f"{root}{os.sep}{reference}"
-        if isinstance(value, dict):
-            return {key: resolve(item, (*path, key)) for key, item in value.items()}
-        if isinstance(value, list):
-            return [resolve(item, (*path, index)) for index, item in enumerate(value)]
-        return value
-
-    resolved = {key: resolve(value, ("config", key)) for key, value in config.items()}
-    return resolved, tuple(dict.fromkeys(found))
-
-
-def _reference(text: str, path: KeyPath) -> str | None:
-    """The text normalised, if it is a path below ``runs/``."""
-    if not text.startswith((f"{RUNS}/", f"./{RUNS}/")):
-        return None
-    reference = os.path.normpath(text).replace(os.sep, "/")
-    if "\0" in text or not reference.startswith(f"{RUNS}/"):
-        raise _Problem(path, f"{text!r} leaves {RUNS}/")
-    if _SURROGATE.search(text):
-        raise _Problem(path, f"{text!r} has half of a surrogate pair, which is no character")
-    return reference

@@ -21,8 +21,9 @@ from typing import Final
 
 from pytest_ductaflow import context, strict_json
 from pytest_ductaflow.errors import ConfigError, InstanceError
-from pytest_ductaflow.instance import RUNS, inactive_names, load_instances, relative_name
+from pytest_ductaflow.instance import inactive_names, load_instances, relative_name
 from pytest_ductaflow.record import RECORD_NAME, write_atomically
+from pytest_ductaflow.references import RUNS
 
 #: Below the directory of runs: which files hold instances, as the last session had it.
 PROJECT_NAME: Final = ".project.json"

@@ -11,7 +11,7 @@ import platform
 import shlex
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -19,7 +19,6 @@ from urllib.parse import quote
 
 import pytest
 
-from pytest_ductaflow.names import without_group
 from pytest_ductaflow.progress import Snapshot
 
 if TYPE_CHECKING:
@@ -77,7 +76,10 @@ class Live:
         """What is to run, as the first worker collected it."""
         self._workers[node.gateway.id] = None
         if self.sweep is None:
-            self._expect(_instances_of(ids, self._config.rootpath))
+            from pytest_ductaflow import project  # xdist's controller knows nothing but ids
+
+            patterns = self._config.getini("ductaflow_instances")
+            self._expect(project.of_ids(ids, self._config.rootpath, patterns))
 
     def pytest_runtest_logstart(self, nodeid: str) -> None:
         """A test starts."""
@@ -145,8 +147,7 @@ class Live:
     def _expect(self, instances: dict[str, Instance]) -> None:
         if not instances:
             return
-        from pytest_ductaflow import graph  # only a session with instances gets here
-        from pytest_ductaflow.report import comparison, rows
+        from pytest_ductaflow.report import comparison, rows  # only a session with instances gets here
         from pytest_ductaflow.report.page import read_back
         from pytest_ductaflow.report.rows import Place
         from pytest_ductaflow.report.sweep import Expected, Sweep
@@ -166,7 +167,7 @@ class Live:
             self._before = comparison.load(Path(os.path.abspath(older)))
         place = Place(self._config.rootpath, self._runs)
         self.sweep = Sweep(place, self._session, before=lambda: read_back(self._runs / PAGE))
-        needs = graph.needs({instance.run_directory: instance.needs for instance in instances.values()})
+        selected = {instance.run_directory for instance in instances.values()}
         self.sweep.expect(
             Expected(
                 id=node_id,
@@ -175,7 +176,7 @@ class Live:
                 flow=instance.flow,
                 kind=instance.kind,
                 scenario=rows.shown(instance.scenario),
-                needs=[_below_runs(key) for key in needs.get(instance.run_directory, ())],
+                needs=[_below_runs(key) for key in instance.needed if key in selected],
             )
             for node_id, instance in instances.items()
         )
@@ -257,25 +258,6 @@ def _is_instance(found: Any) -> bool:
     from pytest_ductaflow.instance import Instance
 
     return isinstance(found, Instance)
-
-
-def _instances_of(ids: Iterable[str], root: Path) -> dict[str, Instance]:
-    """The instances among node ids, which xdist's controller knows nothing else of."""
-    from pytest_ductaflow.errors import InstanceError
-    from pytest_ductaflow.instance import load_instances
-
-    wanted = dict.fromkeys(ids)
-    found: dict[str, Instance] = {}
-    for name in dict.fromkeys(node_id.split("::")[0] for node_id in wanted):
-        if not name.endswith(".json"):
-            continue
-        try:
-            instances = load_instances(root / name, root)
-        except InstanceError:  # somebody else's .json, or changed since it was collected
-            continue
-        found |= {f"{name}::{instance.name}": instance for instance in instances}
-    plain = {node_id: without_group(node_id) for node_id in wanted}
-    return {node_id: found[plain[node_id]] for node_id in wanted if plain[node_id] in found}
 
 
 def _below_runs(run_directory: str) -> str:

@@ -13,7 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from pytest_ductaflow import context, digests, engines, execution, freshness, graph, record
+from pytest_ductaflow import context, digests, engines, execution, freshness, graph, project, record
 from pytest_ductaflow.engines import preload, tracing, warm
 from pytest_ductaflow.errors import (
     ConfigError,
@@ -31,6 +31,7 @@ from pytest_ductaflow.nested import written_earlier
 from pytest_ductaflow.record import Record
 from pytest_ductaflow.settings import Settings, settings_of
 from pytest_ductaflow.status import Status
+from pytest_ductaflow.strict_json import dotted
 
 if TYPE_CHECKING:
     import pandas
@@ -135,15 +136,24 @@ class _Loop:
         self._settings, self._around = settings, around
         self._forced = force or (around is not None and around.reuse is False)
         self._base = Path(around.run_directory) if around else settings.root
-        self._instances = {instance.run_directory: instance for instance in instances}
-        self._needs = graph.needs({key: one.needs for key, one in self._instances.items()})
-        if around is not None and self._needs:
-            key, needed = next(iter(self._needs.items()))
+        directories = [instance.run_directory for instance in instances]
+        rows = {f"{_NAME}::{instance.name}": instance for instance in instances}
+        self._project = project.around(rows, settings.root, settings.instances)
+        for key in directories:
+            for place, text in self._project.problems.get(key, ()):
+                raise ConfigError(f"{_NAME}: {dotted(place)}: {text}")
+        self._instances = {key: self._project.instances[key] for key in directories}
+        needs = {
+            key: [needed for needed in one.needed if needed in self._instances]
+            for key, one in self._instances.items()
+        }
+        if around is not None and any(needs.values()):
+            key, needed = next((key, needed) for key, needed in needs.items() if needed)
             raise ConfigError(
                 f"{_NAME}: {key} refers to {needed[0]}; in a flow or build, where runs are below its own "
                 "directory, rows cannot refer to one another"
             )
-        ordered, cycles = graph.order(list(self._instances), self._needs)
+        ordered, cycles = graph.order(directories, needs)
         if cycles:
             raise ConfigError(f"{_NAME}: dependency cycle: {' → '.join(cycles[0])}")
         self.order: Final = [self._instances[key] for key in ordered]
@@ -211,7 +221,7 @@ class _Loop:
             session=around.session if around else PROCESS_SESSION,
             engine=around.engine if around else engines.default(),
             timeout=instance.timeout,
-            inputs=(*instance.inputs, *instance.references),
+            inputs=instance.inputs,
             scenario=instance.scenario,
             python_path=self._settings.python_path,
             reuse=not self._forced,
@@ -221,23 +231,19 @@ class _Loop:
 
     def _red_before(self, instance: Instance) -> str | None:
         """Why an instance is not to be executed: what it refers to is red."""
-        for reference in instance.references:
-            target = graph.target_of(reference)
-            root = self._settings.root
-            paths = sorted(root.glob(target)) if graph.is_wild(target) else [root / target]
-            for path in paths:
-                key = path.relative_to(root).as_posix()
-                if key == instance.run_directory or not (path / record.RECORD_NAME).exists():
-                    continue
-                made = self._made.get(key)
-                if made is not None and made.light.is_red:
-                    return f"needs {key}, which failed"
-                try:
-                    red = made is None and record.read_record(path).light.is_red
-                except RecordError:
-                    red = True
-                if red:
-                    return f"needs {key}, whose last run failed"
+        for key, need in instance.needed.items():
+            path = self._settings.root / key
+            if not need.texts or not (path / record.RECORD_NAME).exists():
+                continue
+            made = self._made.get(key)
+            if made is not None and made.light.is_red:
+                return f"needs {key}, which failed"
+            try:
+                red = made is None and record.read_record(path).light.is_red
+            except RecordError:
+                red = True
+            if red:
+                return f"needs {key}, whose last run failed"
         return None
 
     def frame(self, df: pandas.DataFrame) -> pandas.DataFrame:

@@ -7,14 +7,16 @@ everybody else. So ours is arranged twice: before they look, so that what they r
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from pathlib import Path
 
 import pytest
 
 from pytest_ductaflow import graph
+from pytest_ductaflow.errors import InstanceError
 from pytest_ductaflow.items import InstanceFile, InstanceItem
 from pytest_ductaflow.session import Session
+from pytest_ductaflow.strict_json import KeyPath, dotted
 
 
 class Order:
@@ -33,13 +35,12 @@ class Order:
         self, session: pytest.Session, items: list[pytest.Item]
     ) -> Generator[None, object, object]:
         """Others are to see all that may run, in its order."""
-        self._arrange(session, items)
         self._state.collected(_instances(items))
         if self._with_needed:
             self._added = self._missing(session)
+            self._state.tell(self._added)
             items[:0] = self._added
-            self._arrange(session, items)
-            self._state.collected(_instances(items))
+        self._arrange(session, items)
         self._known = _instances(items)
         return (yield)
 
@@ -88,21 +89,24 @@ class Order:
         """Put what is needed first; refuse shared run directories and cycles."""
         if items == self._arranged:  # nobody touched them since
             return
-        items[:], problems = arrange(items)
+        items[:], problems = arrange(items, self._state.project.problems)
         self._arranged = list(items)
         for file, texts in problems.items():
             self._state.bad_files += 1
-            report = pytest.CollectReport(file, "failed", "\n".join(texts), [])
+            report = pytest.CollectReport(file, "failed", "\n".join(dict.fromkeys(texts)), [])
             session.config.hook.pytest_collectreport(report=report)
 
 
-def arrange(items: Sequence[pytest.Item]) -> tuple[list[pytest.Item], dict[str, list[str]]]:
+def arrange(
+    items: Sequence[pytest.Item], mistakes: Mapping[str, Sequence[tuple[KeyPath, str]]]
+) -> tuple[list[pytest.Item], dict[str, list[str]]]:
     """The items with instances in the order of what they need; ordinary tests keep their places.
 
     An instance that is there twice (``--keep-duplicates``) runs once.
 
-    :returns: the items, and what is wrong by the node id of its file: instances that share a run
-        directory, and cycles. Those are left out.
+    :param mistakes: what is wrong with references: run directory to places and texts.
+    :returns: the items, and what is wrong by the node id of its file: references, instances that share a
+        run directory, and cycles. Those are left out.
     """
     nodes: dict[str, InstanceItem] = {}
     folded: dict[str, InstanceItem] = {}
@@ -116,15 +120,19 @@ def arrange(items: Sequence[pytest.Item]) -> tuple[list[pytest.Item], dict[str, 
             text = f"{item.node_id} and {other.node_id} share the run directory {directory}"
             hint = "give one of them another `name` or `step`"
             problems.setdefault(_file_of(item), []).append(f"{_place(item)}: name: {text}: {hint}")
-    edges = graph.needs({key: item.instance.needs for key, item in nodes.items()})
+    for directory in [directory for directory in nodes if directory in mistakes]:
+        item = nodes.pop(directory)
+        texts = [_mistake(item, place, text) for place, text in mistakes[directory]]
+        problems.setdefault(_file_of(item), []).extend(texts)
+    edges = {key: [other for other in item.instance.needed if other in nodes] for key, item in nodes.items()}
     ordered, cycles = graph.order(list(nodes), edges)
     for cycle in cycles:
         walk = " → ".join(nodes[key].node_id for key in cycle)
         for file in dict.fromkeys(_file_of(nodes[key]) for key in cycle):
             index = next(i for i, key in enumerate(cycle) if _file_of(nodes[key]) == file)
             first, needed = nodes[cycle[index]], cycle[index + 1]
-            read = any(graph.leads_to(reference, needed) for reference in first.instance.references)
-            text = f"{'config' if read else 'expect'}: dependency cycle: {walk}"
+            reads = first.instance.needed[needed].texts
+            text = f"{'config' if reads else 'expect'}: dependency cycle: {walk}"
             problems.setdefault(file, []).append(f"{_place(first)}: {text}")
     places = {nodes[key] for key in ordered}
     replacement = iter([nodes[key] for key in ordered])
@@ -148,3 +156,11 @@ def _file_of(item: pytest.Item) -> str:
 def _place(item: pytest.Item) -> str:
     file, line, _ = item.location
     return f"{Path(file).as_posix()}:{(line or 0) + 1}"
+
+
+def _mistake(item: InstanceItem, place: KeyPath, text: str) -> str:
+    """A mistake as :class:`InstanceError` says it."""
+    assert isinstance(item.parent, InstanceFile)
+    lines = item.parent.lines
+    known = next((place[:end] for end in range(len(place), 0, -1) if place[:end] in lines), ())
+    return str(InstanceError(_file_of(item), lines.get(known, 1), dotted(place), text))

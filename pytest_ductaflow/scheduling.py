@@ -14,16 +14,14 @@ import statistics
 import time
 from collections import deque
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, Final
 
 import pytest
 from xdist.scheduler import LoadScheduling
 from xdist.workermanage import WorkerController
 
-from pytest_ductaflow import graph
-from pytest_ductaflow.errors import InstanceError
-from pytest_ductaflow.instance import Instance, load_instances
+from pytest_ductaflow import graph, project
+from pytest_ductaflow.instance import Instance
 from pytest_ductaflow.record import last_duration
 
 #: Seconds for which a worker waits, before it starts an ordinary test, to learn which one follows.
@@ -155,7 +153,9 @@ class Scheduling(LoadScheduling):  # type: ignore[misc] # xdist comes without ty
     def _plan(self, directories: dict[int, tuple[str, tuple[str, ...]]]) -> None:
         assert self.collection is not None
         index_of = {key: index for index, (key, _) in directories.items()}
-        edges = graph.needs(dict(directories.values()))
+        edges = {
+            key: [other for other in needed if other in index_of] for key, needed in directories.values()
+        }
         # Workers refuse cycles; there is one only if files have changed since. Nobody waits for it.
         ordered = dict.fromkeys(graph.order(list(index_of), edges)[0])
         for key in ordered:
@@ -184,23 +184,13 @@ class Scheduling(LoadScheduling):  # type: ignore[misc] # xdist comes without ty
 def run_directories(
     collection: Sequence[str], config: pytest.Config
 ) -> dict[int, tuple[str, tuple[str, ...]]]:
-    """The instances among the tests: index to run directory and the paths that others make before."""
+    """The instances among the tests: index to run directory and the run directories that it needs."""
+    instances = project.of_ids(collection, config.rootpath, config.getini("ductaflow_instances"))
     position = {node_id: index for index, node_id in enumerate(collection)}
-    files = dict.fromkeys(node_id.split("::")[0] for node_id in collection)
-    found: dict[int, tuple[str, tuple[str, ...]]] = {}
-    for name in files:
-        path = config.rootpath / name
-        if Path(name).suffix != ".json":
-            continue
-        try:
-            instances = load_instances(path, config.rootpath)
-        except InstanceError:  # somebody else's .json, or changed since it was collected
-            continue
-        for instance in instances:
-            index = position.get(f"{name}::{instance.name}")
-            if index is not None:
-                found[index] = instance.run_directory, instance.needs
-    return found
+    return {
+        position[node_id]: (instance.run_directory, tuple(instance.needed))
+        for node_id, instance in instances.items()
+    }
 
 
 class StartAtOnce:

@@ -5,23 +5,23 @@ Registered as a plugin once the first instance file is found, in each process th
 
 from __future__ import annotations
 
-import functools
 import json
 import os
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final, Protocol
 
 import pytest
 
-from pytest_ductaflow import digests, engines, execution, expectations, graph, leftovers
+from pytest_ductaflow import digests, engines, execution, expectations, leftovers, project
 from pytest_ductaflow.engines import preload, warm
-from pytest_ductaflow.errors import InstanceError, RecordError
+from pytest_ductaflow.errors import RecordError
 from pytest_ductaflow.execution import Request
 from pytest_ductaflow.explain import explain
-from pytest_ductaflow.instance import RUNS, Instance, load_instances
-from pytest_ductaflow.options import executes_nothing, instance_files
+from pytest_ductaflow.instance import Instance
+from pytest_ductaflow.options import executes_nothing
 from pytest_ductaflow.record import RECORD_NAME, Record, read_record, write_record
+from pytest_ductaflow.references import RUNS
 from pytest_ductaflow.status import Status
 
 #: The state, in ``config.stash``.
@@ -68,10 +68,10 @@ class Session:
         self.bad_files = 0
         self._parallel = hasattr(config, "workerinput")
         self._parent = os.getppid()
-        #: The selected instances in their order, and what each of them needs: by run directory.
+        #: The instances of the project, as far as something needs them, and the selected ones in their
+        #: order: by run directory.
+        self.project = project.Resolved({})
         self.items: dict[str, Item] = {}
-        self.needs: dict[str, list[str]] = {}
-        self._collected: dict[str, Item] = {}
         self._records: dict[str, Record] = {}
         self._had_turn: set[str] = set()
         self._config = config
@@ -93,34 +93,28 @@ class Session:
 
     def needed(self, item: Item) -> list[Item]:
         """The selected instances that come before this one: it refers to their outputs or measures."""
-        return [self.items[key] for key in self.needs.get(item.instance.run_directory, ())]
+        return [self.items[key] for key in item.instance.needed if key in self.items]
 
     def reads(self, item: Item, needed: Item) -> bool:
         """Whether an instance refers to what another one writes, and not to its measures only."""
-        target = needed.instance.run_directory
-        return any(graph.leads_to(reference, target) for reference in item.instance.references)
+        return bool(item.instance.needed[needed.instance.run_directory].texts)
 
     def red_before(self, item: Item) -> str | None:
         """The run directory of an instance that is needed, not run now, and whose last run is red.
 
         A directory without a record may have been filled by hand; a missing file the flow itself notices.
         """
-        for reference in item.instance.references:
-            target = graph.target_of(reference)
-            paths = sorted(self.root.glob(target)) if graph.is_wild(target) else [self.root / target]
-            for path in paths:
-                key = path.relative_to(self.root).as_posix()
-                own = key == item.instance.run_directory
-                if own or key in self._records or not (path / RECORD_NAME).exists():
-                    continue
-                try:
-                    found = read_record(path)
-                except RecordError:
-                    return key
-                if not found.own_light.is_red and key in self._everything:
-                    expectations.judge(found, self._everything[key][1].expected, self.root)
-                if found.light.is_red:
-                    return key
+        for key, need in item.instance.needed.items():
+            if not need.texts or key in self._records or not (self.root / key / RECORD_NAME).exists():
+                continue
+            try:
+                found = read_record(self.root / key)
+            except RecordError:
+                return key
+            if not found.own_light.is_red:
+                expectations.judge(found, self.project.instances[key].expected, self.root)
+            if found.light.is_red:
+                return key
         return None
 
     def keep(self, item: Item, record: Record) -> None:
@@ -185,7 +179,7 @@ class Session:
             session=self.identifier,
             engine=self.engine,
             timeout=instance.timeout if instance.timeout is not None else self.timeout,
-            inputs=(*instance.inputs, *instance.references),
+            inputs=instance.inputs,
             scenario=instance.scenario,
             python_path=self.python_path,
             reuse=not self.force,
@@ -201,51 +195,44 @@ class Session:
 
     def _unselected(self, instance: Instance) -> dict[str, Instance]:
         """The instances that are needed, also by those that are needed, and not selected: by node id."""
-        if all(graph.target_of(reference) in self.items for reference in instance.needs):
-            return {}
         found: dict[str, Instance] = {}
-        pending = [instance.run_directory]
+        pending = [instance]
         while pending:
-            for key in self._all_needs.get(pending.pop(), ()):
-                node_id, needed = self._everything[key]
+            for key in pending.pop().needed:
+                node_id, needed = self.project.node_ids[key], self.project.instances[key]
                 if key not in self.items and node_id not in found:
                     found[node_id] = needed
-                    pending.append(key)
+                    pending.append(needed)
         return found
 
     def needed_anywhere(self, instances: Iterable[Instance]) -> set[str]:
         """The node ids of what these instances need, also by way of others, in the whole project."""
         found: set[str] = set()
-        pending = [instance.run_directory for instance in instances]
+        pending = list(instances)
         while pending:
-            for key in self._all_needs.get(pending.pop(), ()):
-                node_id = self._everything[key][0]
+            for key in pending.pop().needed:
+                node_id = self.project.node_ids[key]
                 if node_id not in found:
                     found.add(node_id)
-                    pending.append(key)
+                    pending.append(self.project.instances[key])
         return found
 
-    @functools.cached_property
-    def _everything(self) -> dict[str, tuple[str, Instance]]:
-        """All instances of the project, collected or not: run directory to node id and instance."""
-        found = {key: (item.node_id, item.instance) for key, item in self._collected.items()}
-        for file in sorted(instance_files(self._config)):
-            name = file.relative_to(self.root).as_posix()
-            try:
-                instances = load_instances(file, self.root)
-            except InstanceError:  # its own error, when it is collected
-                continue
-            for instance in instances:
-                found.setdefault(instance.run_directory, (f"{name}::{instance.name}", instance))
-        return found
+    def collected(self, items: Sequence[Item]) -> None:
+        """There are these to select from: find out what they need."""
+        known = {item.node_id: item.instance for item in items}
+        self.project = project.around(known, self.root, self._config.getini("ductaflow_instances"))
+        self.tell(items)
+        text = self.project.describe_dropped()
+        if text and getattr(self._config, "workerinput", {"workerid": "gw0"})["workerid"] == "gw0":
+            warning = pytest.PytestWarning(f"ductaflow: {text}")
+            self._config.issue_config_time_warning(warning, stacklevel=2)
 
-    @functools.cached_property
-    def _all_needs(self) -> dict[str, list[str]]:
-        return graph.needs({key: instance.needs for key, (_, instance) in self._everything.items()})
-
-    def collected(self, items: Iterable[Item]) -> None:
-        """There are these to select from."""
-        self._collected = {item.instance.run_directory: item for item in items}
+    def tell(self, items: Iterable[Item]) -> None:
+        """Let items know what their instances need."""
+        for item in items:
+            key = item.instance.run_directory
+            if self.project.node_ids.get(key) == item.node_id:  # else two share it, which is refused
+                item.instance = self.project.instances[key]
 
     def had_turn(self, item: Item) -> bool:
         """Whether the item had its own turn before; from now on it had."""
@@ -260,7 +247,6 @@ class Session:
     def pytest_collection_finish(self, session: pytest.Session) -> None:
         """What is left now is what runs."""
         self.items = {item.instance.run_directory: item for item in _instance_items(session.items)}
-        self.needs = graph.needs({key: item.instance.needs for key, item in self.items.items()})
         if self._warm is not None and self.items:
             self._warm.preload(self._modules(), self.root)
 

@@ -19,6 +19,9 @@ from pytest_ductaflow.errors import ConfigError
 #: The way to a value: keys of objects and indexes of arrays.
 KeyPath = tuple[str | int, ...]
 
+#: The key of an object that stands for a list of paths.
+PATHS: Final = "$paths"
+
 #: Levels of nesting; what handles configs later is recursive.
 _DEEPEST: Final = 100
 _SECRET: Final = re.compile("password|passwd|token|secret", re.IGNORECASE)
@@ -138,11 +141,14 @@ def kind_of(value: Any) -> str:
 
 
 def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    """``base`` with ``over`` on top: objects merge key by key, anything else replaces."""
+    """``base`` with ``over`` on top: objects merge key by key, anything else replaces.
+
+    An object that stands for a list of paths is no object here.
+    """
     merged = dict(base)
     for key, value in over.items():
         below = merged.get(key)
-        if isinstance(below, dict) and isinstance(value, dict):
+        if isinstance(below, dict) and isinstance(value, dict) and PATHS not in {**below, **value}:
             merged[key] = merge(below, value)
         else:
             merged[key] = value

@@ -191,11 +191,10 @@ def test_expectations_hold_for_all_scenarios_and_name_their_place(project: Proje
         [None, "runs/fit/sweep-2", "runs/other/a/runs/fit"],
         [None, None, "runs/other/a/runs/fit"],  # it is not compared with itself
     ]
-    assert [instance.needs for instance in found] == [
+    assert [instance.baselines for instance in found] == [
         ("runs/fit/sweep-2", "runs/other/a/runs/fit"),
         ("runs/other/a/runs/fit",),
     ]
-    assert [instance.references for instance in found] == [(), ()]
     lines = (project.root / "instances/sweep.json").read_text().splitlines()
     for expectation in found[0].expected:
         assert expectation.file == "instances/sweep.json"

@@ -5,33 +5,6 @@ import pytest
 
 from pytest_ductaflow import graph
 
-A, B, C, D = (f"runs/s/{name}" for name in "abcd")
-
-
-@pytest.mark.parametrize(
-    ("references", "edges"),
-    [
-        pytest.param({A: [], B: [f"{A}/out.csv"]}, {B: [A]}, id="a file"),
-        pytest.param({A: [], B: [A]}, {B: [A]}, id="the directory itself"),
-        pytest.param({A: [], B: [f"{A}/runs/inner/deep/out.csv"]}, {B: [A]}, id="a nested run's file"),
-        pytest.param({A: [], B: [f"{A}/x", f"{A}/y"]}, {B: [A]}, id="two files, one edge"),
-        pytest.param({A: [f"{C}/x", f"{B}/x"], B: [], C: []}, {A: [C, B]}, id="in the order referred to"),
-        pytest.param({A: ["runs/s/other/x"]}, {}, id="no instance there"),
-        pytest.param({A: ["runs/s/ab/x"], B: []}, {}, id="no instance by prefix"),
-        pytest.param({A: ["runs/s/*/x"], B: [], C: []}, {A: [B, C]}, id="star, without itself"),
-        pytest.param(
-            {A: ["runs/*/b/x"], B: [], "runs/t/b": []}, {A: [B, "runs/t/b"]}, id="star for the step"
-        ),
-        pytest.param({A: ["runs/s/?/x"], B: [], "runs/s/bb": []}, {A: [B]}, id="question mark"),
-        pytest.param({A: ["runs/s/[bc]/x"], B: [], C: [], D: []}, {A: [B, C]}, id="brackets"),
-        pytest.param({A: [f"{B}/*.csv"], B: [], C: []}, {A: [B]}, id="star in the file only"),
-        pytest.param({A: ["runs/s/B*/x"], B: []}, {}, id="case counts"),
-        pytest.param({A: [f"{A}/x"]}, {A: [A]}, id="itself by name"),
-    ],
-)
-def test_references_become_edges(references: dict[str, list[str]], edges: dict[str, list[str]]) -> None:
-    assert graph.needs(references) == edges
-
 
 @pytest.mark.parametrize(
     ("edges", "ordered"),
@@ -119,3 +92,17 @@ def test_in_every_graph_of_three_a_cycle_is_a_closed_walk_along_edges() -> None:
         for cycle in graph.order(list(NODES), edges)[1]:
             assert cycle[0] == cycle[-1]
             assert all(after in edges[before] for before, after in itertools.pairwise(cycle)), edges
+
+
+def test_in_every_graph_of_three_two_are_one_component_if_each_leads_to_the_other() -> None:
+    for edges in all_graphs():
+        found = graph.components(edges)
+        for one, other in itertools.combinations(NODES, 2):
+            together = one in reachable(other, edges) and other in reachable(one, edges)
+            assert (found[one] == found[other]) == together, edges
+
+
+def test_ten_thousand_in_a_ring_are_one_component_without_recursion() -> None:
+    nodes = [str(number) for number in range(10_000)]
+    edges = {node: [following] for node, following in itertools.pairwise([*nodes, nodes[0]])}
+    assert len(set(graph.components(edges).values())) == 1

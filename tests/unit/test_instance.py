@@ -32,7 +32,6 @@ def test_the_least_that_an_instance_needs_is_a_flow(project: Project) -> None:
         marks=(),
         timeout=None,
         inputs=(),
-        references=(),
         place=(),
     )
     assert found.run_directory == "runs/fit/sweep"
@@ -362,49 +361,6 @@ def test_a_plain_value_is_filled_as_python_shows_it(project: Project, value: Any
 def test_a_filled_value_is_not_a_template_again(project: Project) -> None:
     found = project.one({**FLOW, "config": {"a": "{{b}}", "b": "x", "c": "{a}"}})
     assert found.config["c"] == "{b}"
-
-
-# --- references ----------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("text", "reference"),
-    [
-        ("runs/prepare/JFK/flights.csv", "runs/prepare/JFK/flights.csv"),
-        ("./runs/prepare/JFK/flights.csv", "runs/prepare/JFK/flights.csv"),
-        ("runs/prepare/JFK/", "runs/prepare/JFK"),
-        ("runs/prepare/a/../JFK/x", "runs/prepare/JFK/x"),
-        ("runs//prepare/JFK/x", "runs/prepare/JFK/x"),
-        ("runs/fit/*/model.json", "runs/fit/*/model.json"),
-        ("runs/all/base/runs/inner/x", "runs/all/base/runs/inner/x"),
-    ],
-)
-def test_a_text_below_runs_is_a_reference_and_becomes_absolute(
-    project: Project, text: str, reference: str
-) -> None:
-    found = project.one({**FLOW, "config": {"a": {"b": [text]}}})
-    assert found.references == (reference,)
-    assert found.config["a"]["b"] == [str(project.root / reference)]
-
-
-def test_references_are_found_after_templates_and_once_each(project: Project) -> None:
-    (found,) = project.load(
-        {
-            **FLOW,
-            "config": {"dir": "runs/prepare/{origin}", "x": "{dir}/a.csv", "y": "runs/prepare/JFK/a.csv"},
-            "scenarios": {"origin": ["JFK"]},
-        }
-    )
-    assert found.references == ("runs/prepare/JFK", "runs/prepare/JFK/a.csv")
-    assert found.config["x"] == str(project.root / "runs/prepare/JFK/a.csv")
-
-
-@pytest.mark.parametrize(
-    "text", ["runs", "runs/fit", "running/x/y/z", "data/runs/a/b/c", "../runs/a/b", "Runs/a/b/c"]
-)
-def test_other_texts_are_no_references(project: Project, text: str) -> None:
-    found = project.one({**FLOW, "config": {"a": text}})
-    assert (found.references, found.config["a"]) == ((), text)
 
 
 # --- marks ---------------------------------------------------------------------------------------
@@ -1070,7 +1026,7 @@ def test_a_project_root_behind_a_symbolic_link_is_no_obstacle(project: Project, 
     file = project.write("instances/a.json", {**FLOW, "config": {"a": "runs/x/y/z"}})
     root = tmp_path / "alias"
     (found,) = load_instances(root / file.relative_to(project.root), root)
-    assert found.config["a"] == str(root / "runs/x/y/z")
+    assert [mention.injected for mention in found.mentions] == [str(root / "runs/x/y/z")]
 
 
 def test_an_unreadable_file_is_named_with_the_reason(

@@ -108,6 +108,20 @@ def test_the_example_of_each_key_is_accepted_by_the_loader(
             id="marks with arguments",
         ),
         pytest.param({**FLOW, "marks": [], "inputs": []}, id="empty lists"),
+        pytest.param(
+            {
+                **FLOW,
+                "config": {
+                    "a": {"$paths": "runs/x/*"},
+                    "b": [{"c": {"$paths": "runs/x/*/y"}}],
+                    "$schema": "s",
+                },
+                "overrides": {"d": {"$$gt": 1, "$schema": "s"}},
+                "scenarios": [{"label": "x", "e": {"$paths": "runs/y/*"}}],
+                "needs": "finished",
+            },
+            id="$paths, $$ and needs",
+        ),
         pytest.param({**FLOW, "timeout": 0.5, "inputs": ["data/*.csv", "x"]}, id="timeout and inputs"),
     ],
 )
@@ -193,6 +207,33 @@ def test_a_good_document_is_accepted_by_both(furnished: Project, document: dict)
         *(
             pytest.param({**FLOW, "inputs": value}, id=f"inputs {value!r}")
             for value in ("x", None, [1], [""])
+        ),
+        *(
+            pytest.param({**FLOW, "needs": value}, id=f"needs {value!r}")
+            for value in ("any", "", None, True, ["all"], {"all": 1})
+        ),
+        *(
+            pytest.param({**FLOW, **values}, id=f"dollars {values}"[:60])
+            for value in (
+                {"$paths": 1},
+                {"$paths": ""},
+                {"$paths": ["runs/x/*"]},
+                {"$paths": None},
+                {"$paths": "runs/x/*", "k": 1},
+                {"$path": "runs/x/*"},
+                {"$gt": 1},
+                {"$": 1},
+            )
+            for values in (
+                {"config": {"a": [value]}},
+                {"overrides": {"a": {"b": value}}},
+                {"scenarios": {"a": [value]}},
+                {"scenarios": [{"a": value}]},
+            )
+        ),
+        *(
+            pytest.param({**FLOW, "config": value}, id=f"config {value!r}")
+            for value in ({"$paths": "runs/x/*"}, {"$a": 1})
         ),
         *(pytest.param({**FLOW, key: 3}, id=f"{key} 3") for key in ("$schema", "description")),
     ],

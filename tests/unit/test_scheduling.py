@@ -56,7 +56,7 @@ def schedule(monkeypatch: pytest.MonkeyPatch) -> Schedule:
         if shuffle is not None:
             shuffle(names)
         directories = {
-            index: (f"runs/step/{name}", tuple(f"runs/step/{other}/out" for other in needs[name]))
+            index: (f"runs/step/{name}", tuple(f"runs/step/{other}" for other in needs[name]))
             for index, name in enumerate(names)
             if name in needs
         }
