@@ -21,9 +21,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from pytest_ductaflow import execution, graph
+from pytest_ductaflow import execution, graph, project
 from pytest_ductaflow.execution import Request
-from pytest_ductaflow.instance import Instance, load_instances
+from pytest_ductaflow.instance import Instance
 from pytest_ductaflow.record import Record
 
 HEAD: Final = '# %% tags=["parameters"]\nconfig = {}\n\n# %%\n'
@@ -190,9 +190,8 @@ class Project:
 
     def instances(self) -> list[Instance]:
         """All instances, what is needed first."""
-        files = sorted((self.root / "instances").glob("*.json"))
-        found = {i.run_directory: i for file in files for i in load_instances(file, self.root)}
-        order, _ = graph.order(list(found), graph.needs({k: i.references for k, i in found.items()}))
+        found = project.resolve(project.load(self.root, ["instances/*.json"]), self.root).instances
+        order, _ = graph.order(list(found), {key: list(found[key].needed) for key in found})
         return [found[key] for key in order]
 
     def run(self, *, force: bool) -> tuple[dict[str, str], dict[str, Any]]:
@@ -201,8 +200,7 @@ class Project:
         results: dict[str, Any] = {}
         for instance in self.instances():
             key = instance.run_directory
-            needed = {"/".join(reference.split("/")[:3]) for reference in instance.references}
-            if any(verdicts.get(other) in ("red", "refused") for other in needed):
+            if any(verdicts.get(other) in ("red", "refused") for other in instance.needed):
                 verdicts[key] = "refused"
                 continue
             request = self.request(instance, force=force)
@@ -225,7 +223,7 @@ class Project:
             config=instance.config,
             project_root=self.root,
             engine="fork",
-            inputs=(*instance.inputs, *instance.references),
+            inputs=instance.inputs,
             reuse=not force,
         )
 
