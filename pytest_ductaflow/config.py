@@ -38,6 +38,9 @@ def load_cli_config(default_config_path: str, description: str = "Run ductaflow 
     there, and config, notebook, record and output are written as for any run; ``--no-execute``,
     which prepares that directory and exits. What is printed also goes to ``_cli_execution_output.txt``.
 
+    As in a notebook, the defaults of the flow's parameters cell are below the config, and names of its own
+    that the config has are set in the script.
+
     :param default_config_path: the config without ``--config``; a relative path is looked up in the
         working directory, then in the project root (the parent of the flow's directory).
     :param description: for ``--help``.

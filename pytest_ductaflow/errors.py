@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any, Final
 
 #: The type of a record's error if the run finished, but its measures are not as expected.
@@ -37,7 +38,22 @@ class InstanceError(DuctaflowError):
 
 
 class FlowError(DuctaflowError):
-    """A flow's file that cannot be run: missing, outside the project, without a parameters cell."""
+    """A flow's file that cannot be run: missing, outside the project, with code that the notebook would lose.
+
+    :param problem: what is wrong and, where there is one, the way out.
+    :param line: 1-based line of the file, if it has one.
+    """
+
+    def __init__(self, problem: str, line: int | None = None) -> None:
+        super().__init__(problem, line)
+        self.problem, self.line = problem, line
+
+    def __str__(self) -> str:
+        return self.problem
+
+    def at(self, file: str | os.PathLike[str]) -> str:
+        """The problem with its place: ``flows/x.py:3: …``."""
+        return f"{os.fspath(file)}:{self.line}: {self}" if self.line else f"{os.fspath(file)}: {self}"
 
 
 class RecordError(DuctaflowError):

@@ -10,14 +10,13 @@ Nothing of the calling process (working directory, environment, ``sys.path``) is
 from __future__ import annotations
 
 import contextlib
-import copy
 import os
 import platform
 import socket
 import sys
 import time
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -34,10 +33,11 @@ from pytest_ductaflow import (
     record,
     strict_json,
 )
+from pytest_ductaflow import flow as flow_file
 from pytest_ductaflow.capture import OutputReader
-from pytest_ductaflow.errors import RecordError
+from pytest_ductaflow.errors import FlowError, RecordError
 from pytest_ductaflow.expectations import Expectation
-from pytest_ductaflow.flow import read as read_flow
+from pytest_ductaflow.injection import notebook_of
 from pytest_ductaflow.notebook_html import convert_notebook_to_html
 from pytest_ductaflow.record import Record, RunDirectory
 from pytest_ductaflow.status import Status, decode
@@ -59,13 +59,14 @@ class Request:
     :param kind: ``flow`` or ``build``.
     :param flow: absolute path of the ``.py`` file.
     :param directory: the run directory, absolute or relative to the working directory.
-    :param config: JSON types only; ``_project_root`` is added.
+    :param config: JSON types only; the flow's defaults are below it, ``_project_root`` is added to the run's.
     :param timeout: seconds for the whole run, ``None`` for no limit.
     :param inputs: files whose digests the record keeps: glob patterns and paths below the project root.
     :param python_path: directories to import from, besides the project root and the flow's own.
     :param reuse: as in the :class:`~pytest_ductaflow.context.Context`, for runs nested in this one.
     :param earlier: what earlier flows of the same build wrote: name to digest.
     :param expected: what is expected of the measures.
+    :param remarks: what makes the run orange whatever it prints: a text and its place.
     """
 
     kind: str
@@ -85,6 +86,11 @@ class Request:
     reuse: bool | None = None
     earlier: Mapping[str, str] = field(default_factory=dict)
     expected: tuple[Expectation, ...] = ()
+    remarks: tuple[tuple[str, str], ...] = ()
+
+    def __post_init__(self) -> None:
+        with contextlib.suppress(FlowError):  # executing it says what is wrong
+            object.__setattr__(self, "config", flow_file.examine(self.flow).merged(self.config))
 
     @property
     def import_path(self) -> tuple[str, ...]:
@@ -147,7 +153,7 @@ def prepare(request: Request) -> RunDirectory:
                 return run.directory
         run.remove_outputs()
         record.remove(run.directory.record)
-        run.write_files(injected=True)
+        run.write_files(durable=True)
     return run.directory
 
 
@@ -213,7 +219,7 @@ class Run:
     def __init__(self, request: Request) -> None:
         strict_json.check_types(request.config)
         self.request = request
-        self.flow = read_flow(request.flow)
+        self.flow = flow_file.read(request.flow)
         self.directory = RunDirectory(record.make_directory(request.directory), request.flow.stem)
         self.config = {**request.config, "_project_root": str(request.project_root)}
         self._before: dict[str, outputs.Entry] = {}
@@ -244,7 +250,7 @@ class Run:
             record.create_output(names.output)
         self._before = {name: it for name, it in outputs.entries(names).items() if name not in left}
         self._inputs = freshness.Snapshot(self.request, self.request.earlier)
-        self.write_files(injected=script)
+        self.write_files(durable=script)
         self.record = self._new_record()
         record.write_record(names.path, self.record, durable=False)
         self._tell("run")
@@ -305,6 +311,8 @@ class Run:
             except Exception as problem:  # asked for beside the run: it must not turn a good run red
                 remarks = [*remarks, f"⚠️ HTML export failed: {problem}"]
         final.warnings += [{"line": None, "cell": None, "text": remark} for remark in remarks]
+        for text, place in (*self._remarks_on_parameters(), *self.request.remarks):
+            final.warnings.append({"line": None, "cell": None, "text": text, "place": place})
         nested = list(record.child_records(final, names.path))
         ended = [event for event in events if event["event"] == "ended"]
         final.status = (Status.INTERRUPTED if interrupted else _status(final, nested, ended)).value
@@ -325,6 +333,10 @@ class Run:
         expectations.judge(final, self.request.expected, self.request.project_root)
         record.write_record(names.path, final)
         self._tell_ended(final)
+
+    def _remarks_on_parameters(self) -> Iterator[tuple[str, str]]:
+        for remark in self.flow.parameters.remarks(self.config):
+            yield remark.text, f"{self.record.flow}:{remark.line}"
 
     def _tell_ended(self, final: Record) -> None:
         made_of = freshness.as_nested(final, self.directory.path, self.request.project_root)
@@ -353,25 +365,13 @@ class Run:
         self._tell("run")
         self._tell_ended(self.record)
 
-    def write_files(self, *, injected: bool) -> None:
-        """Write config and notebook. ``injected``: with the parameters already in the notebook."""
-        text = self._parameterized() if injected else self.flow.serialized
+    def write_files(self, *, durable: bool) -> None:
+        """Write config and notebook. ``durable``: nobody writes them again."""
+        request, names = self.request, self.directory
+        text = notebook_of(self.flow, self.config, names.path, request.project_root, request.import_path)
         files = {self.directory.config: strict_json.dumps(self.config), self.directory.notebook: text}
         for path, content in files.items():  # the record holds the config too, and the engine saves again
-            record.write_atomically(path, content.encode("utf-8", "backslashreplace"), durable=injected)
-
-    def _parameterized(self) -> str:
-        """The notebook with the config in it, as the engine would make it."""
-        import nbformat  # slow to import, like all of Jupyter
-        from papermill.parameterize import parameterize_notebook
-
-        notebook = copy.deepcopy(self.flow.notebook)
-        notebook.metadata.papermill = {}
-        for cell in notebook.cells:
-            cell.metadata.setdefault("tags", [])
-        notebook = parameterize_notebook(notebook, {"config": self.config})
-        notebook.metadata.pop("papermill")  # it holds the parameters once more, NaN and all
-        return str(nbformat.writes(notebook))
+            record.write_atomically(path, content.encode("utf-8", "backslashreplace"), durable=durable)
 
     def _new_record(self) -> Record:
         request = self.request
@@ -407,7 +407,6 @@ def _watch(
             notebook=run.directory.notebook,
             directory=run.directory.path,
             output=run.directory.output,
-            config=run.config,
             project_root=request.project_root,
             python_path=request.import_path,
             reuse=request.reuse,

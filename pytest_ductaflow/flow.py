@@ -1,22 +1,24 @@
 """A flow's file: a readable ``.py`` notebook in jupytext's percent format.
 
-:func:`check` looks at the text alone (collection must stay fast: no jupytext, no kernel);
-:func:`read` gives the notebook through jupytext, and for each cell the line it starts at.
+:func:`examine` looks at the text alone (collection must stay fast: no jupytext, no kernel);
+:func:`read` gives the notebook through jupytext, and for each cell the line it starts at. Both refuse
+a file whose notebook would run other code than Python does.
 """
 
 from __future__ import annotations
 
 import functools
 import io
-import json
-import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from pytest_ductaflow import meaning
+from pytest_ductaflow import meaning, parameters, reader
 from pytest_ductaflow.digests import digest_of_bytes, digest_of_text
 from pytest_ductaflow.errors import FlowError
+from pytest_ductaflow.parameters import Parameters
+from pytest_ductaflow.percent import Cell, Source
+from pytest_ductaflow.reader import runs
 
 if TYPE_CHECKING:
     from nbformat import NotebookNode
@@ -24,10 +26,26 @@ if TYPE_CHECKING:
 #: The kernel of the Python that runs pytest. Any other name must be an installed kernel.
 NATIVE_KERNELS: Final = frozenset({"python3", "python"})
 
-_MARKER: Final = re.compile(r"^[ \t]*#[ \t]*%%+(?:[ \t]+(?P<options>.*))?$", re.MULTILINE)
-_CELL_TYPE: Final = re.compile(r"\[(?:markdown|md|raw)\]")
-_TAGS: Final = re.compile(r'(?:\btags[ \t]*=|"tags"[ \t]*:)[ \t]*(\[[^\]]*\])')
-_QUOTES: Final = re.compile("\"\"\"|'''")
+#: What to say where a config has no cell to go to.
+NO_PARAMETERS: Final = 'has no parameters cell: add a cell `# %% tags=["parameters"]` with `config = {}`'
+
+#: Tags of cells that a run adds: the parameters, as papermill calls them; the way to the project's modules.
+INJECTED: Final = "injected-parameters"
+IMPORTS: Final = "injected-imports"
+
+
+@dataclass(frozen=True)
+class About:
+    """What collection needs to know of a flow.
+
+    :param parameters: what its parameters cell declares; ``None`` if it has no such cell.
+    """
+
+    parameters: Parameters | None
+
+    def merged(self, config: dict[str, Any]) -> dict[str, Any]:
+        """The config over the flow's defaults."""
+        return config if self.parameters is None else self.parameters.merged(config)
 
 
 @dataclass(frozen=True)
@@ -36,25 +54,53 @@ class Flow:
 
     :param path: absolute path of the ``.py`` file.
     :param notebook: jupytext's reading of it, outputs empty. Shared: copy it before you change it.
-    :param serialized: the same as the text of an ``.ipynb`` file.
     :param text: the file's. :param digest: that of the file's bytes.
     :param lines: for each cell of the notebook the 1-based line of its first source line, or
         ``None`` where the cell has no source in the file.
     :param kernel: name of the kernel that the header asks for.
+    :param parameters: what the parameters cell declares; of a flow without one, nothing.
+    :param position: index of the parameters cell among the notebook's, ``None`` if there is none.
     """
 
     path: Path
     notebook: NotebookNode
-    serialized: str
     text: str
     digest: str
     lines: tuple[int | None, ...]
     kernel: str
+    parameters: Parameters
+    position: int | None
 
     @functools.cached_property
     def cells(self) -> tuple[meaning.Cell, ...]:
         """The cells that run, as code."""
         return _code_of(self.notebook.cells)
+
+    @functools.cached_property
+    def layout(self) -> tuple[int | str, ...]:
+        """The cells of the executed notebook: the index of a flow's own, or the tag of one that a run adds.
+
+        The parameters are injected below the parameters cell; without one they are at the top, where the
+        original and papermill put them. The way to the project's modules is part of them, unless
+        code above may need it: then it has a cell of its own above that.
+        """
+        found: list[int | str] = list(range(len(self.notebook.cells)))
+        at = 0 if self.position is None else self.position + 1
+        found.insert(at, INJECTED)
+        above = [index for index in range(at) if runs(self.notebook.cells[index])]
+        if self.is_python and above and not (above == [self.position] and self.parameters.is_plain):
+            found.insert(above[0], IMPORTS)
+        return tuple(found)
+
+    @property
+    def is_python(self) -> bool:
+        """Whether the cells are Python."""
+        return str(self.notebook.metadata["kernelspec"]["language"]).lower() == "python"
+
+    @property
+    def added(self) -> int:
+        """How many cells a run adds."""
+        return sum(isinstance(cell, str) for cell in self.layout)
 
     def meaning(self, *, docstrings: bool = False) -> str:
         """Digest of what the flow does. ``docstrings``: whether they count."""
@@ -67,20 +113,9 @@ class Flow:
         return running[index] + 1, self.lines[running[index]]
 
     def line_of_executed(self, index: int) -> int | None:
-        """The line of a cell of the executed notebook, which has the injected parameters as one cell more."""
-        tags = [cell.metadata.get("tags", []) for cell in self.notebook.cells]
-        parameters = next(i for i, tagged in enumerate(tags) if "parameters" in tagged)
-        if index == parameters + 1:
-            return None
-        position = index if index <= parameters else index - 1
-        return self.lines[position] if position < len(self.lines) else None
-
-
-def runs(cell: NotebookNode) -> bool:
-    """Whether a cell is executed at all."""
-    if cell.cell_type != "code" or not cell.source.strip():
-        return False
-    return "skip-execution" not in cell.metadata.get("tags", [])
+        """The line of a cell of the executed notebook; ``None`` for one that the run added."""
+        position = self.layout[index] if index < len(self.layout) else INJECTED
+        return self.lines[position] if isinstance(position, int) else None
 
 
 @functools.lru_cache(maxsize=1000)
@@ -100,202 +135,139 @@ def executed_cells(notebook: Path) -> tuple[meaning.Cell, ...] | None:
 
     try:
         cells = nbformat.read(notebook, as_version=4).cells
-        return _code_of(
-            [cell for cell in cells if "injected-parameters" not in cell.metadata.get("tags", [])]
-        )
+        return _code_of([cell for cell in cells if not {INJECTED, IMPORTS}.intersection(_tags(cell))])
     except Exception:  # of many types, all about this file
         return None
 
 
+def _tags(cell: NotebookNode) -> list[str]:
+    return list(cell.metadata.get("tags", []))
+
+
 def _code_of(cells: list[NotebookNode]) -> tuple[meaning.Cell, ...]:
     return tuple(
-        meaning.Cell(cell.source, tuple(sorted(meaning.TAGS.intersection(cell.metadata.get("tags", [])))))
+        meaning.Cell(cell.source, tuple(sorted(meaning.TAGS.intersection(_tags(cell)))))
         for cell in cells
         if runs(cell)
     )
 
 
-def check(path: Path) -> None:
-    """Say whether this file can be a flow, without running or parsing its code.
+# --- by the text alone ---------------------------------------------------------------------------
+
+
+def examine(path: Path) -> About:
+    """Say whether this file can be a flow, and what it declares, without running its code.
 
     A file that did not change since is not read again; a syntax error in the code is the run's business.
 
-    :raises FlowError: if it cannot be read, has no cell tagged ``parameters``, or names a kernel that
-        is not installed.
+    :raises FlowError: if it cannot be read, its notebook would run other code than Python does, or it
+        names a kernel that is not installed.
     """
     try:
         stat = path.stat()
     except OSError:
         raise FlowError("there is no such file") from None
-    problem = _problem(path, stat.st_mtime_ns, stat.st_size)
-    if problem:
-        raise FlowError(problem)
+    found = _examined(path, stat.st_mtime_ns, stat.st_size)
+    if isinstance(found, About):
+        return found
+    raise FlowError(*found)
 
 
 @functools.cache
-def _problem(path: Path, mtime: int, size: int) -> str | None:
+def _examined(path: Path, mtime: int, size: int) -> About | tuple[str, int | None]:
     try:
-        text = path.read_text("utf-8-sig")
+        data = path.read_bytes()
+        text = _decode(data)
     except OSError as error:
-        return f"cannot be read: {error.strerror or error}"
-    except UnicodeDecodeError:
-        return "is not UTF-8"
-    if not _has_parameters_cell(text):
-        return 'has no parameters cell: add a cell `# %% tags=["parameters"]` with `config = {}`'
+        return f"cannot be read: {error.strerror or error}", None
+    except UnicodeDecodeError as error:
+        return "is not UTF-8", data.count(b"\n", 0, error.start) + 1
     try:
-        kernel = _kernel_name(text)
-    except ValueError as error:
-        return f"has a header that is no YAML: {error}"
+        return _about(path, data, text)
+    except FlowError as error:
+        return error.problem, error.line
+
+
+def _about(path: Path, data: bytes, text: str) -> About:
+    source = Source(text)
+    kernel = source.header.kernel
     if kernel not in NATIVE_KERNELS:
         from jupyter_client.kernelspec import KernelSpecManager, NoSuchKernel  # slow, and rarely needed
 
         try:
             KernelSpecManager().get_kernel_spec(kernel)
         except NoSuchKernel:
-            return f"asks for the kernel {kernel!r}, which is not installed (jupyter kernelspec list)"
-    return None
+            raise FlowError(
+                f"asks for the kernel {kernel!r}, which is not installed (jupyter kernelspec list)"
+            ) from None
+    if source.is_doubtful:
+        flow = _parse(path, data)
+        return About(None if flow.position is None else flow.parameters)
+    position, declared = _checked(source, source.cells)
+    return About(None if position is None else declared)
+
+
+def _checked(source: Source, cells: tuple[Cell, ...]) -> tuple[int | None, Parameters]:
+    """The index of the parameters cell and what it declares, if these cells are what Python reads."""
+    source.check(cells)
+    tagged = [index for index, cell in enumerate(cells) if cell.kind == "code" and "parameters" in cell.tags]
+    if len(tagged) > 1:
+        first, second = (cells[index].marker for index in tagged[:2])
+        raise FlowError(f"is the second cell tagged `parameters`, after line {first}: keep one", second)
+    for cell in cells:
+        if added := {INJECTED, IMPORTS}.intersection(cell.tags):
+            raise FlowError(f"a cell tagged `{added.pop()}` is what a run adds: remove it", cell.marker)
+    if not any(cell.kind == "code" and source.source_of(cell).strip() for cell in cells):
+        raise FlowError("has no code cell")
+    if not tagged:
+        return None, Parameters()
+    cell = cells[tagged[0]]
+    if not source.is_python:
+        return tagged[0], Parameters()
+    return tagged[0], parameters.of_cell(source.source_of(cell), cell.first)
+
+
+def _decode(data: bytes) -> str:
+    return io.TextIOWrapper(io.BytesIO(data), "utf-8-sig").read()  # any line ends
+
+
+# --- through jupytext ----------------------------------------------------------------------------
 
 
 def read(path: Path) -> Flow:
     """Read a flow as a notebook.
 
-    :raises FlowError: if the file is missing, not UTF-8, or has no parameters cell.
+    :raises FlowError: if it cannot be a flow, naming file and line.
     """
     try:
-        check(path)
+        examine(path)
+        return _parse(path, path.read_bytes())
     except FlowError as error:
-        raise FlowError(f"{path}: {error}") from None
-    return _parse(path, path.read_bytes())
+        raise FlowError(error.at(path)) from None
 
 
 @functools.lru_cache(maxsize=100)  # the same few flows run for hundreds of scenarios
 def _parse(path: Path, data: bytes) -> Flow:
-    import jupytext  # slow to import, like all of Jupyter, and collection does not need it
-    import nbformat
-
-    text = io.TextIOWrapper(io.BytesIO(data), "utf-8-sig").read()  # any line ends
-    try:
-        notebook = jupytext.reads(text, fmt="py:percent")
-    except Exception as error:  # of many types, all about this text
-        raise FlowError(f"{path}: jupytext cannot read it: {error}") from None
-    notebook.metadata.setdefault("kernelspec", {})
-    spec = notebook.metadata["kernelspec"]
+    text = _decode(data)
+    source = Source(text)
+    notebook, cells = reader.read(source)
+    spec = notebook.metadata.setdefault("kernelspec", {})
     spec.setdefault("name", "python3")
     spec.setdefault("display_name", "Python 3 (ipykernel)" if spec["name"] == "python3" else spec["name"])
     spec.setdefault("language", "python")
-    lines = _cell_lines(notebook.cells, text.split("\n"))
+    position, declared = _checked(source, tuple(cell for cell in cells if cell is not None))
+    if position is not None:  # of the cells that stand in the file
+        position = [index for index, cell in enumerate(cells) if cell is not None][position]
     return Flow(
         path=path,
         notebook=notebook,
-        serialized=nbformat.writes(notebook),
         text=text,
         digest=digest_of_bytes(data),
-        lines=lines,
+        lines=tuple(
+            cell.first if cell is not None and found.cell_type == "code" and found.source.strip() else None
+            for found, cell in zip(notebook.cells, cells, strict=True)
+        ),
         kernel=str(spec["name"]),
+        parameters=declared,
+        position=position,
     )
-
-
-def _has_parameters_cell(text: str) -> bool:
-    for marker in _MARKER.finditer(text):
-        options = marker["options"] or ""
-        if "parameters" in _tags(options) and not _CELL_TYPE.search(options):
-            if not _QUOTES.search(text, 0, marker.start()):
-                return True
-            break  # maybe inside a string: jupytext knows
-    else:
-        return False
-    import jupytext  # rarely needed here, and slow to import
-
-    try:
-        cells = jupytext.reads(text, fmt="py:percent").cells
-    except Exception:  # reading the flow says what is wrong
-        return True
-    return any(c.cell_type == "code" and "parameters" in c.metadata.get("tags", []) for c in cells)
-
-
-def _tags(options: str) -> list[str]:
-    match = _TAGS.search(options)
-    if match is None:
-        return []
-    try:
-        tags = json.loads(match[1].replace("'", '"'))
-    except ValueError:
-        return []
-    return [tag for tag in tags if isinstance(tag, str)]
-
-
-def _header(text: str) -> str | None:
-    """The YAML between the two ``# ---`` lines at the beginning."""
-    lines = iter(text.split("\n"))
-    first = next((line for line in lines if line.strip() and not line.startswith("#!")), "")
-    if first.rstrip() != "# ---":
-        return None
-    yaml: list[str] = []
-    for line in lines:
-        if line.rstrip() == "# ---":
-            return "\n".join(yaml)
-        if not line.startswith("#"):
-            return None
-        yaml.append(line[1:].removeprefix(" "))
-    return None
-
-
-def _kernel_name(text: str) -> str:
-    """The name in the header's kernelspec. :raises ValueError: if the header is no YAML."""
-    header = _header(text)
-    if header is None or "kernelspec" not in header:
-        return "python3"
-    import yaml  # jupytext's own dependency
-
-    try:
-        data = yaml.safe_load(header)
-    except yaml.YAMLError as error:
-        raise ValueError(str(error).splitlines()[0]) from None
-    data = data if isinstance(data, dict) else {}
-    inner = data.get("jupyter")
-    spec = (inner if isinstance(inner, dict) else data).get("kernelspec")
-    name = spec.get("name") if isinstance(spec, dict) else None
-    return str(name) if name else "python3"
-
-
-def _cell_lines(cells: list[Any], file_lines: list[str]) -> tuple[int | None, ...]:
-    """The line at which each code cell's source starts: that below its marker.
-
-    jupytext does not say where a cell stood. Its cells are the stretches between markers, markers in
-    strings not counted; should the two disagree, no cell has a line rather than a wrong one.
-    """
-    starts = _stretches(file_lines)
-    if len(starts) == len(cells) - 1 and not cells[0].source.strip():
-        starts.insert(0, 1)  # blank lines at the beginning are a cell for jupytext
-    if len(starts) != len(cells):
-        return (None,) * len(cells)
-    return tuple(
-        start if cell.cell_type == "code" and cell.source.strip() else None
-        for cell, start in zip(cells, starts, strict=True)
-    )
-
-
-def _stretches(file_lines: list[str]) -> list[int]:
-    """The first line of each cell, 1-based; code before the first marker is a cell too."""
-    from jupytext.stringparser import StringParser
-
-    strings = StringParser("python")
-    starts: list[int] = []
-    first_code: int | None = None
-    header = _header("\n".join(file_lines))
-    skipped = 0 if header is None else _header_end(file_lines)
-    for number, line in enumerate(file_lines, 1):
-        if number <= skipped or (number == 1 and line.startswith("#!")):
-            continue
-        quoted = strings.is_quoted()
-        strings.read_line(line)
-        if not quoted and _MARKER.match(line):
-            starts.append(number + 1)
-        elif not starts and line.strip() and first_code is None:
-            first_code = number
-    return starts if first_code is None else [first_code, *starts]
-
-
-def _header_end(file_lines: list[str]) -> int:
-    ends = [number for number, line in enumerate(file_lines, 1) if line.rstrip() == "# ---"]
-    return ends[1]

@@ -29,6 +29,7 @@ from pytest_ductaflow.context import unseen
 from pytest_ductaflow.errors import ConfigError, FlowError, InstanceError
 from pytest_ductaflow.expectations import Expectation
 from pytest_ductaflow.names import check_name, check_pattern, default_name, label_text
+from pytest_ductaflow.parameters import Parameters
 from pytest_ductaflow.problem import Problem as _Problem
 from pytest_ductaflow.problem import near as _near
 from pytest_ductaflow.references import DEPTH, RUNS, Locator, Mention, is_in, is_wild, run_directory_of
@@ -128,6 +129,7 @@ class Instance:
     :param needed: when resolved: run directories of the instances that it needs, and why.
     :param place: where in the file the instance stands, for :func:`lines_of`.
     :param expected: what is expected of the run's measures.
+    :param remarks: what makes the run orange whatever it prints: a text and its place.
     """
 
     name: str
@@ -144,6 +146,7 @@ class Instance:
     needs: Literal["all", "finished"] = "all"
     needed: Mapping[str, Need] = field(default_factory=dict)
     expected: tuple[Expectation, ...] = ()
+    remarks: tuple[tuple[str, str], ...] = ()
 
     @property
     def run_directory(self) -> str:
@@ -210,7 +213,8 @@ def inactive_names(file: Path, root: Path) -> frozenset[str] | None:
     if "active" not in data:
         return frozenset()
     kind = "flow" if "flow" in data else "build"
-    base = _base_config(data, kind, _flow_path(data[kind], kind, root), root)
+    flow, _ = _flow_path(data[kind], kind, root)
+    base = _base_config(data, kind, flow, root)
     namer = _namer(data, file.stem)
     scenarios, rest = data["scenarios"], {key: value for key, value in data.items() if key != "active"}
     chosen: list[list[str] | None] = [None]
@@ -338,7 +342,7 @@ def _expand(data: Any, text: str, file: Path, root: Path) -> list[Instance]:
     _check_encodable(data)
     _check_keys(data)
     kind: Literal["flow", "build"] = "flow" if "flow" in data else "build"
-    flow = _flow_path(data[kind], kind, root)
+    flow, about = _flow_path(data[kind], kind, root)
     base = _base_config(data, kind, flow, root)
     step = data.get("step", default_name(PurePosixPath(flow).stem))
     if reason := check_name(step):
@@ -370,6 +374,8 @@ def _expand(data: Any, text: str, file: Path, root: Path) -> list[Instance]:
             config = plain
         except _Problem as problem:
             raise _Problem(_place_of(problem.path, variant, data), problem.message) from None
+        if config and about.parameters is None:
+            raise _Problem((kind,), f"{flow}: {flow_file.NO_PARAMETERS}")
         inputs = inputs_of(fill)
         scenario = {
             key: config[key] if key in variant.values else label for key, label in variant.labels.items()
@@ -397,11 +403,39 @@ def _expand(data: Any, text: str, file: Path, root: Path) -> list[Instance]:
                 f"refers to its own run directory {own}: a dependency cycle. "
                 "A flow already runs there; use a path relative to it",
             )
+    shown = relative_name(file, root)
+    if kind == "flow" and about.parameters is not None:
+        instances = _with_remarks(instances, variants, about.parameters, data, text, shown)
     if "expect" in data:
         lines = strict_json.lines(text)
-        places = {name: (relative_name(file, root), lines[("expect", name)]) for name in data["expect"]}
+        places = {name: (shown, lines[("expect", name)]) for name in data["expect"]}
         return _with_expectations(instances, fillers, data["expect"], places, locator)
     return instances
+
+
+def _with_remarks(
+    instances: list[Instance],
+    variants: list[_Variant],
+    parameters: Parameters,
+    data: dict[str, Any],
+    text: str,
+    shown: str,
+) -> list[Instance]:
+    """Say which keys of an instance's config its flow does not declare: they are probably misspelt."""
+    lines: dict[KeyPath, int] = {}
+    made = []
+    for instance, variant in zip(instances, variants, strict=True):
+        remarks = []
+        for path, hint in parameters.undeclared(instance.config):
+            lines = lines or strict_json.lines(text)
+            place = _place_of(("config", *path), variant, data)
+            while place and place not in lines:
+                place = place[:-1]
+            key = strict_json.dotted(path)
+            remark = f"⚠️ `{key}` is not declared in the parameters cell of {instance.flow}: {hint}"
+            remarks.append((remark, f"{shown}:{lines.get(place, 1)}"))
+        made.append(replace(instance, remarks=tuple(remarks)) if remarks else instance)
+    return made
 
 
 def _with_expectations(
@@ -555,17 +589,16 @@ def _contained(text: str, root: Path, path: KeyPath, given: str | None = None) -
     return root / text
 
 
-def _flow_path(text: str, kind: str, root: Path) -> str:
+def _flow_path(text: str, kind: str, root: Path) -> tuple[str, flow_file.About]:
     flow = os.path.normpath(text).replace(os.sep, "/") if text else text
     path = _contained(flow, root, (kind,), text)
     if path.suffix != ".py":
         raise _Problem((kind,), f"{text!r} is not a .py file")
     try:
         with unseen():  # in a build, what it calls counts by its meaning
-            flow_file.check(root / flow)
+            return flow, flow_file.examine(root / flow)
     except FlowError as error:
-        raise _Problem((kind,), f"{flow}: {error}") from None
-    return flow
+        raise _Problem((kind,), error.at(flow)) from None
 
 
 def _base_config(data: dict[str, Any], kind: str, flow: str, root: Path) -> dict[str, Any]:

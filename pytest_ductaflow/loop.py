@@ -227,6 +227,7 @@ class _Loop:
             reuse=not self._forced,
             earlier=written_earlier(around) if around else {},
             expected=instance.expected,
+            remarks=instance.remarks,
         )
 
     def _red_before(self, instance: Instance) -> str | None:

@@ -105,7 +105,7 @@ def mentions(text: str) -> Mentions:
     imports: set[str] = set()
     texts: dict[str, None] = {}
     for part in [text] if _parse(text) is not None else _MARKER.split(text):  # cells, some of them no Python
-        tree = _parse(part) or _parse(_without_magics(part))
+        tree = _parse(part) or _parse(without_magics(part))
         if tree is None:
             texts |= dict.fromkeys(_words(part))
             continue
@@ -169,7 +169,7 @@ def _is_name(text: str) -> bool:
 @functools.lru_cache(maxsize=500)  # the same few flows run for hundreds of scenarios
 def _statements(source: str, docstrings: bool) -> tuple[str, ...]:
     if not source.lstrip().startswith("%%"):
-        tree = _parse(source) or _parse(_without_magics(source))
+        tree = _parse(source) or _parse(without_magics(source))
         dumped = None if tree is None else _dumped(tree, docstrings=docstrings, is_cell=True)
         if dumped is not None:
             return tuple(dumped)
@@ -183,10 +183,10 @@ def _parse(text: str) -> ast.Module | None:
         return None
 
 
-def _without_magics(source: str) -> str:
+def without_magics(source: str) -> str:
     """The source with magics and shell lines as calls of their text."""
     lines = []
-    for line in source.splitlines():
+    for line in source.split("\n"):
         if match := _MAGIC_LINE.match(line):
             line = f"{match[1]}__magic__({match[2]!r})"
         elif match := _MAGIC_VALUE.match(line):

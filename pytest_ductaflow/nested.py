@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import os
 import sys
+import sysconfig
 import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
-from pytest_ductaflow import context, freshness, outputs, record
+from pytest_ductaflow import context, freshness, outputs, record, strict_json
 from pytest_ductaflow.engines import tracing
 from pytest_ductaflow.errors import ConfigError, FlowError, RecordError, RunBusy, RunFailed, describe_error
 from pytest_ductaflow.execution import Request, Run, execute, prepare, up_to_date
@@ -43,8 +46,8 @@ def run_notebook(
         working directory, then below the project root.
     :param config: injected as ``config``; JSON types only. ``_project_root`` is added.
     :param execution_dir: the run directory, created if needed; by default the working directory.
-    :param project_root: by default that of the surrounding run, the config's ``_project_root``, or the
-        working directory.
+    :param project_root: by default the config's ``_project_root``, that of the surrounding run or of the run
+        in whose directory a notebook is run by hand, or the working directory.
     :param timeout: seconds for the whole run.
     :param export_html: also write ``<flow>.html``.
     :param no_execute: prepare the directory and execute nothing.
@@ -59,7 +62,8 @@ def run_notebook(
     around = context.current()
     if around is None:
         freshness.notice_installations()
-    root = Path(project_root or config.get("_project_root") or (around.project_root if around else "."))
+    around_root = around.project_root if around else _root_of_run_here()
+    root = Path(project_root or config.get("_project_root") or around_root)
     root = Path(os.path.abspath(root))
     flow = _find_flow(Path(notebook_file), notebooks_dir, root)
     directory = Path(os.path.abspath(execution_dir or "."))
@@ -72,6 +76,7 @@ def run_notebook(
         project_root=root,
         timeout=timeout,
         export_html=export_html,
+        python_path=_own_import_path(root),
     )
     if around:
         request = replace(
@@ -122,6 +127,28 @@ def run_step_flow(
         raise
     print(f"✅ Completed {stem} | Instance: {instance} | Time: {time.monotonic() - started:.1f}s")
     return notebook
+
+
+def _root_of_run_here() -> str:
+    """The project root of the run in whose directory we are, if its notebook is run by hand."""
+    here = Path.cwd()
+    for path in sorted(here.glob("*_config.json")):
+        with contextlib.suppress(ConfigError):
+            config = strict_json.load(path)
+            root = config.get("_project_root") if isinstance(config, dict) else None
+            if isinstance(root, str) and here.is_relative_to(root):
+                return root
+    return "."
+
+
+def _own_import_path(root: Path) -> tuple[str, ...]:
+    """What was put before the standard library in this process, below the project root.
+
+    In a build's notebook that somebody runs by hand it is what pytest would hand to the build's flows.
+    """
+    library = sysconfig.get_path("stdlib")
+    before = itertools.takewhile(lambda path: path != library, sys.path)
+    return tuple(path for path in before if Path(path).is_relative_to(root))
 
 
 def written_earlier(around: context.Context) -> dict[str, str]:

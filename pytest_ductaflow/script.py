@@ -21,7 +21,9 @@ from types import FrameType, TracebackType
 from typing import Any, Final
 
 from pytest_ductaflow import context, engines, execution, record
+from pytest_ductaflow import flow as flow_file
 from pytest_ductaflow.capture import OutputFile, OutputReader
+from pytest_ductaflow.errors import FlowError
 from pytest_ductaflow.execution import Request
 
 #: Seconds between two looks for output of subprocesses, to show it on the console.
@@ -60,6 +62,7 @@ class ScriptRun:
         """Set up the run around the script's ``frame``; return the config. Ends by itself at exit."""
         sys.path[:0] = [path for path in (str(self._request.project_root),) if path not in sys.path]
         config = {**self._request.config, "_project_root": str(self._request.project_root)}
+        frame.f_globals.update(self._own_names(config))
         if self._directory is None:
             _Console(_fresh(Path.cwd())).start()
             return config
@@ -73,6 +76,15 @@ class ScriptRun:
         console.start()
         _Ending(frame, run, console, events, stack)
         return config
+
+    def _own_names(self, config: dict[str, Any]) -> dict[str, Any]:
+        """What the config has of the names that the parameters cell assigns, as a notebook gets them."""
+        try:
+            declared = flow_file.examine(self._request.flow).parameters
+        except FlowError:  # a script that is no flow
+            declared = None
+        names = () if declared is None else declared.names
+        return {name: config[name] for name in names if name in config}
 
     def _enter_context(self, run: execution.Run, stack: contextlib.ExitStack) -> Path:
         """Let ``run_notebook`` and other scripts find this run around them."""

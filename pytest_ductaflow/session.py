@@ -184,6 +184,7 @@ class Session:
             python_path=self.python_path,
             reuse=not self.force,
             expected=instance.expected,
+            remarks=instance.remarks,
         )
 
     def stale_before(self, item: Item) -> Iterator[str]:

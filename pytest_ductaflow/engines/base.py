@@ -22,8 +22,7 @@ from pytest_ductaflow.flow import Flow
 class Task:
     """What an engine needs to know.
 
-    :param notebook: where the notebook stands, not executed yet, and is saved while it runs.
-    :param config: injected as ``config``, JSON types only.
+    :param notebook: where the notebook stands, with its parameters, and is saved while it runs.
     :param cell_started: called with the notebook's 0-based cell index before that cell runs.
     :param engine: the engine's name, which nested runs use too.
     :param reuse: as in the :class:`~pytest_ductaflow.context.Context`.
@@ -33,7 +32,6 @@ class Task:
     notebook: Path
     directory: Path
     output: Path
-    config: dict[str, Any]
     project_root: Path
     python_path: tuple[str, ...]
     session: str

@@ -30,7 +30,7 @@ from pytest_ductaflow.capture import OutputText
 from pytest_ductaflow.engines import measuring, tracing
 from pytest_ductaflow.engines.base import Outcome, Signal, Task, child_context
 from pytest_ductaflow.engines.processes import describe_end, private_directory
-from pytest_ductaflow.flow import runs
+from pytest_ductaflow.reader import runs
 from pytest_ductaflow.record import write_atomically
 
 _ENGINE_NAME: Final = "ductaflow"
@@ -122,7 +122,6 @@ class NotebookRun:
             papermill.execute_notebook(
                 input_path=_literal(self.task.notebook),
                 output_path=None,  # we save ourselves, atomically
-                parameters={"config": self.task.config},
                 engine_name=_ENGINE_NAME,
                 progress_bar=False,
                 run=self,
@@ -200,7 +199,7 @@ class NotebookRun:
             for cell, line in zip(flow.notebook.cells, flow.lines, strict=True)
             if runs(cell)
         )
-        self.outcome.total = len(cells) + 1  # the injected parameters
+        self.outcome.total = len(cells) + flow.added
         file, trace = self.private / "context.json", self.private / _TRACE
         trace.touch()
         place |= {"measuring": measuring.request(self.private), "trace": str(trace)}
@@ -213,7 +212,7 @@ class NotebookRun:
     def drive(self, manager: _Manager, kernel_name: str) -> None:
         """Execute the cells of a parameterised notebook."""
         self._manager = manager
-        manager.nb.metadata.papermill["parameters"] = {}  # the injected cell has them; NaN here is no JSON
+        manager.nb.metadata.papermill["parameters"] = {}  # the injected cell has them
         self.connect(manager, kernel_name)
 
     def cell_started(self, index: int) -> None:

@@ -33,7 +33,8 @@ from pytest_ductaflow.engines.base import Task
 from pytest_ductaflow.engines.driver import SAVE_INTERVAL, STOP_TIMEOUT, Client, NotebookRun, TextClient
 from pytest_ductaflow.engines.processes import kill_tree, private_directory
 from pytest_ductaflow.errors import DuctaflowError
-from pytest_ductaflow.flow import NATIVE_KERNELS, runs
+from pytest_ductaflow.flow import NATIVE_KERNELS
+from pytest_ductaflow.reader import runs
 
 _LONG: Final = 3600.0
 #: Seconds in which a fork must have been made; importing what is preloaded comes first.

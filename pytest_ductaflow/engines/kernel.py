@@ -236,7 +236,7 @@ class _Cells:
         self._compiler.cache, self._compiler.ast_parse = self._cache_cell, self._parse_cell
         if run.flow:
             with open(run.flow, encoding="utf-8") as file:
-                lines = file.read().splitlines(keepends=True)
+                lines = file.readlines()  # Python's line ends, which are not those of splitlines
             linecache.cache[run.flow] = (sum(map(len, lines)), None, lines, run.flow)
         self._exception_of, self._show = shell._get_exc_info, shell.showtraceback
         shell.showtraceback = self._show_traceback

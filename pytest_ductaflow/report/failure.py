@@ -125,7 +125,7 @@ def _shown(path: Path, root: Path) -> str:
 def _source(path: Path, line: int, *, whole_cell: bool) -> list[str]:
     """Lines around a place, the place marked with ``>``; of a flow those of its cell."""
     try:
-        text = path.read_text("utf-8", "replace").splitlines()
+        text = path.read_text("utf-8", "replace").split("\n")  # as Python counts lines
     except OSError:
         return []
     if not 0 < line <= len(text):

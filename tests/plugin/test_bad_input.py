@@ -35,7 +35,12 @@ BAD: dict[str, tuple[Any, int, str, str]] = {
     "absolute flow": ({"flow": "/flows/fit.py"}, 2, "flow", "below the project root"),
     "flow through a symlink": ({"flow": "flows/link.py"}, 2, "flow", "outside the project root"),
     "missing flow": ({"flow": "flows/fti.py"}, 2, "flow", "flows/fti.py: there is no such file"),
-    "flow without parameters": ({"flow": "flows/plain.py"}, 2, "flow", "has no parameters cell"),
+    "flow without parameters": (
+        {"flow": "flows/plain.py", "config": {"a": 1}},
+        2,
+        "flow",
+        "has no parameters cell",
+    ),
     "unknown kernel": ({"flow": "flows/alien.py"}, 2, "flow", "kernel 'alien'"),
     "config no object": ({**FIT, "config": [1]}, 3, "config", "must be an object, or the path"),
     "missing config file": ({**FIT, "config": "config/no.json"}, 3, "config", "config/no.json"),

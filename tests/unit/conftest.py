@@ -80,5 +80,5 @@ class Project:
 
 @pytest.fixture
 def project(tmp_path: Path) -> Project:
-    flow._problem.cache_clear()  # same size, same clock tick: files of the test before
+    flow._examined.cache_clear()  # same size, same clock tick: files of the test before
     return Project(tmp_path.resolve())

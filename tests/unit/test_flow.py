@@ -1,11 +1,11 @@
 import os
+import re
 import sys
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 
-from pytest_ductaflow import flow
+from pytest_ductaflow import flow, percent
 from pytest_ductaflow.errors import FlowError
 
 from .conftest import PARAMETERS, needs_timer, time_limit
@@ -13,7 +13,7 @@ from .conftest import PARAMETERS, needs_timer, time_limit
 
 @pytest.fixture(autouse=True)
 def _nothing_remembered() -> None:
-    flow._problem.cache_clear()  # same size, same clock tick: files of the test before
+    flow._examined.cache_clear()  # same size, same clock tick: files of the test before
 
 
 def write(directory: Path, text: str | bytes) -> Path:
@@ -53,60 +53,60 @@ def kernelspec(name: str) -> str:
     ],
 )
 def test_a_file_with_a_parameters_cell_can_be_a_flow(tmp_path: Path, text: str) -> None:
-    assert flow.check(write(tmp_path, text)) is None
+    assert flow.examine(write(tmp_path, text)).parameters is not None
     assert any("parameters" in cell.metadata.get("tags", ()) for cell in read(tmp_path, text).notebook.cells)
-
-
-NO_PARAMETERS = 'has no parameters cell: add a cell `# %% tags=["parameters"]` with `config = {}`'
-
-
-@pytest.mark.parametrize(
-    ("text", "problem"),
-    [
-        pytest.param("", NO_PARAMETERS, id="empty"),
-        pytest.param("# %%\nconfig = {}\n", NO_PARAMETERS, id="no tag"),
-        pytest.param('# %% tags=["params"]\nconfig = {}\n', NO_PARAMETERS, id="another tag"),
-        pytest.param('# %% tags=["parameters"\nconfig = {}\n', NO_PARAMETERS, id="tags not closed"),
-        pytest.param("# %% tags=[parameters]\nconfig = {}\n", NO_PARAMETERS, id="no quotes"),
-        pytest.param("# %% tags=[1]\nconfig = {}\n", NO_PARAMETERS, id="a number"),
-        pytest.param('# tags=["parameters"]\nconfig = {}\n', NO_PARAMETERS, id="no cell marker"),
-        pytest.param('# + tags=["parameters"]\nconfig = {}\n', NO_PARAMETERS, id="light format"),
-        pytest.param(b"# caf\xe9\n" + PARAMETERS.encode(), "is not UTF-8", id="Latin-1"),
-    ],
-)
-def test_a_file_that_cannot_be_a_flow_says_why(tmp_path: Path, text: str | bytes, problem: str) -> None:
-    with pytest.raises(FlowError) as caught:
-        flow.check(write(tmp_path, text))
-    assert str(caught.value) == problem
 
 
 @pytest.mark.parametrize(
     "text",
     [
-        pytest.param('# %% [markdown] tags=["parameters"]\n# text\n', id="markdown cell"),
-        pytest.param('# %% [raw] tags=["parameters"]\n# text\n', id="raw cell"),
+        pytest.param("# %%\nconfig = {}\n", id="no tag"),
+        pytest.param('# %% tags=["params"]\nconfig = {}\n', id="another tag"),
+        pytest.param('# %% tags=["parameters"\nconfig = {}\n', id="tags not closed"),
+        pytest.param("# %% tags=[parameters]\nconfig = {}\n", id="no quotes"),
+        pytest.param('# tags=["parameters"]\nconfig = {}\n', id="no cell marker"),
+        pytest.param('# + tags=["parameters"]\nconfig = {}\n', id="light format"),
         pytest.param('# %%tags=["parameters"]\nconfig = {}\n', id="a cell magic, for jupytext"),
         pytest.param('text = """\n# %% tags=["parameters"]\n"""\n', id="within a string"),
+        pytest.param('# %% [markdown] tags=["parameters"]\n# text\n# %%\nx = 1\n', id="markdown cell"),
+        pytest.param('# %% [raw] tags=["parameters"]\n# text\n# %%\nx = 1\n', id="raw cell"),
+        pytest.param('# %% tags=["parameters", "active-py"]\nx = 1\n# %%\ny = 1\n', id="for scripts only"),
     ],
 )
-def test_only_a_code_cell_is_a_parameters_cell(tmp_path: Path, text: str) -> None:
-    with pytest.raises(FlowError, match="has no parameters cell"):
-        flow.read(write(tmp_path, text))
+def test_a_flow_may_have_no_parameters_cell(tmp_path: Path, text: str) -> None:
+    assert flow.examine(write(tmp_path, text)).parameters is None
+    found = read(tmp_path, text)
+    assert found.position is None
+    assert found.layout == ("injected-parameters", *range(len(found.notebook.cells)))
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        pytest.param("", "has no code cell", id="empty"),
+        pytest.param("# %% [markdown]\n# text\n# %%\n\n", "has no code cell", id="text only"),
+        pytest.param(b"# caf\xe9\n" + PARAMETERS.encode(), "is not UTF-8", id="Latin-1"),
+    ],
+)
+def test_a_file_that_cannot_be_a_flow_says_why(tmp_path: Path, text: str | bytes, problem: str) -> None:
+    with pytest.raises(FlowError) as caught:
+        flow.examine(write(tmp_path, text))
+    assert str(caught.value) == problem
 
 
 def test_a_missing_file_is_named_as_such(tmp_path: Path) -> None:
     with pytest.raises(FlowError, match=r"^there is no such file$"):
-        flow.check(tmp_path / "none.py")
+        flow.examine(tmp_path / "none.py")
 
 
 def test_a_directory_cannot_be_read(tmp_path: Path) -> None:
     with pytest.raises(FlowError, match=r"^cannot be read: Is a directory"):
-        flow.check(tmp_path)
+        flow.examine(tmp_path)
 
 
 def test_a_kernel_that_is_not_installed_is_named(tmp_path: Path) -> None:
     with pytest.raises(FlowError, match=r"^asks for the kernel 'no-such-kernel', which is not installed"):
-        flow.check(write(tmp_path, kernelspec("no-such-kernel") + PARAMETERS))
+        flow.examine(write(tmp_path, kernelspec("no-such-kernel") + PARAMETERS))
 
 
 @pytest.mark.parametrize("name", ["python3", "python", "'python3'", '"python3"'])
@@ -114,7 +114,7 @@ def test_the_kernel_of_this_python_needs_no_look_up(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     monkeypatch.setitem(sys.modules, "jupyter_client.kernelspec", None)  # importing it would fail
-    assert flow.check(write(tmp_path, kernelspec(name) + PARAMETERS)) is None
+    assert flow.examine(write(tmp_path, kernelspec(name) + PARAMETERS)).parameters
 
 
 @pytest.mark.parametrize(
@@ -130,7 +130,7 @@ def test_the_kernel_of_this_python_needs_no_look_up(
     ],
 )
 def test_the_header_names_the_kernel(text: str, name: str) -> None:
-    assert flow._kernel_name(text + PARAMETERS) == name
+    assert percent.Source(text + PARAMETERS).header.kernel == name
 
 
 @pytest.mark.parametrize(
@@ -147,48 +147,46 @@ def test_the_header_names_the_kernel(text: str, name: str) -> None:
     ],
 )
 def test_the_header_is_yaml(text: str, name: str) -> None:
-    assert flow._kernel_name(text + PARAMETERS) == name
+    assert percent.Source(text + PARAMETERS).header.kernel == name
 
 
 @needs_timer
 def test_many_blank_lines_at_the_beginning_take_no_time(tmp_path: Path) -> None:
     with time_limit(5):
-        assert flow.check(write(tmp_path, "\n" * 100 + "import os\n" + PARAMETERS)) is None
+        assert flow.examine(write(tmp_path, "\n" * 100 + "import os\n" + PARAMETERS)).parameters
 
 
 def test_an_unchanged_file_is_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = write(tmp_path, PARAMETERS)
     reads = []
-    real = Path.read_text
-    monkeypatch.setattr(Path, "read_text", lambda self, *args: reads.append(self) or real(self, *args))
-    flow.check(path)
-    flow.check(path)
+    real = Path.read_bytes
+    monkeypatch.setattr(Path, "read_bytes", lambda self: reads.append(self) or real(self))
+    flow.examine(path)
+    flow.examine(path)
     assert reads == [path]
 
 
 def test_an_edited_file_is_read_again(tmp_path: Path) -> None:
     path = write(tmp_path, PARAMETERS)
-    flow.check(path)
+    flow.examine(path)
     path.write_text("# %%\nconfig = {}\n")
-    with pytest.raises(FlowError):
-        flow.check(path)
+    assert flow.examine(path).parameters is None
 
 
 def test_an_edit_that_keeps_the_size_is_noticed_by_its_time(tmp_path: Path) -> None:
     path = write(tmp_path, PARAMETERS)
-    flow.check(path)
+    flow.examine(path)
     path.write_text(PARAMETERS.replace("parameters", "parameterz"))
     os.utime(path, ns=(0, 1))
-    with pytest.raises(FlowError):
-        flow.check(path)
+    assert flow.examine(path).parameters is None
 
 
 def test_a_bad_file_that_was_mended_is_good(tmp_path: Path) -> None:
     path = write(tmp_path, "")
     with pytest.raises(FlowError):
-        flow.check(path)
+        flow.examine(path)
     path.write_text(PARAMETERS)
-    assert flow.check(path) is None
+    assert flow.examine(path).parameters
 
 
 # --- read ----------------------------------------------------------------------------------------
@@ -222,15 +220,19 @@ def test_the_header_s_kernel_stays(tmp_path: Path) -> None:
 
 
 def test_reading_a_file_that_is_no_flow_names_it(tmp_path: Path) -> None:
-    path = write(tmp_path, "x = 1\n")
-    with pytest.raises(FlowError) as caught:
+    path = write(tmp_path, "# %% [markdown]\nx = 1\n")
+    with pytest.raises(FlowError, match=re.escape(f"{path}:2: this code stands in the markdown cell")):
         flow.read(path)
-    assert str(caught.value) == f"{path}: {NO_PARAMETERS}"
 
 
 def test_a_header_that_jupytext_refuses_is_a_flow_error(tmp_path: Path) -> None:
     with pytest.raises(FlowError, match=r"fit\.py"):
         read(tmp_path, header("# jupyter:\n#   kernelspec:\n#     name: python3\n") + PARAMETERS)
+
+
+def test_tags_that_are_no_texts_are_a_flow_error(tmp_path: Path) -> None:
+    with pytest.raises(FlowError, match=r"fit\.py: jupytext cannot read it"):
+        read(tmp_path, "# %% tags=[1]\nconfig = {}\n")
 
 
 # --- cell and line -------------------------------------------------------------------------------
@@ -289,8 +291,3 @@ def test_each_cell_has_the_line_it_starts_at(tmp_path: Path, text: str, lines: l
 
 def test_lines_are_counted_as_editors_count_them(tmp_path: Path) -> None:
     assert read(tmp_path, PARAMETERS + "# %%\n\x0c\nx = 1\n# %%\ny = 1\n").lines[-1] == 7
-
-
-def test_if_jupytext_sees_other_cells_no_cell_has_a_line() -> None:
-    cells = [SimpleNamespace(cell_type="code", source=source) for source in ("a = 1", "elsewhere()", "b = 1")]
-    assert flow._cell_lines(cells, ["# %%", "a = 1", "# %%", "b = 1"]) == (None, None, None)

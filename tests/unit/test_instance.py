@@ -446,7 +446,13 @@ MISTAKES = [
     pytest.param({"flow": "C:\\x.py"}, "flow", "flow", "relative to it", id="Windows drive"),
     pytest.param({"flow": "\\\\host\\x.py"}, "flow", "flow", "relative to it", id="Windows share"),
     pytest.param({"flow": "flows/fit\0.py"}, "flow", "flow", "NUL", id="NUL in the flow"),
-    pytest.param({"flow": "flows/bare.py"}, "flow", "flow", "no parameters cell", id="no parameters cell"),
+    pytest.param(
+        {"flow": "flows/bare.py", "config": {"a": 1}},
+        "flow",
+        "flow",
+        "no parameters cell",
+        id="no parameters cell",
+    ),
     pytest.param({"flow": "flows/alien.py"}, "flow", "flow", "kernel 'no-such-kernel'", id="unknown kernel"),
     pytest.param({"build": "builds/none.py"}, "build", "build", "no such file", id="no build file"),
     # config files
