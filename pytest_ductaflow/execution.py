@@ -30,6 +30,7 @@ from pytest_ductaflow import (
     freshness,
     measures,
     outputs,
+    reads,
     record,
     strict_json,
 )
@@ -67,6 +68,7 @@ class Request:
     :param earlier: what earlier flows of the same build wrote: name to digest.
     :param expected: what is expected of the measures.
     :param remarks: what makes the run orange whatever it prints: a text and its place.
+    :param leftovers: run directories that belong to no instance any more, ``runs/<step>/<instance>``.
     """
 
     kind: str
@@ -86,6 +88,7 @@ class Request:
     reuse: bool | None = None
     earlier: Mapping[str, str] = field(default_factory=dict)
     expected: tuple[Expectation, ...] = ()
+    leftovers: frozenset[str] = frozenset()
     remarks: tuple[tuple[str, str], ...] = ()
 
     def __post_init__(self) -> None:
@@ -170,7 +173,8 @@ def up_to_date(request: Request) -> tuple[Record | None, list[str]]:
     found, reason = freshness.read_finished(request.directory)
     if found is None:
         return None, [reason]
-    reasons = freshness.why_stale(request, found, request.earlier)
+    reasons = [*freshness.why_stale(request, found, request.earlier), *_of_leftovers(request, found)]
+    reasons = list(dict.fromkeys(reasons))
     return (None, reasons) if reasons else (found, [])
 
 
@@ -187,6 +191,14 @@ def take(request: Request) -> Record | None:
     return found
 
 
+def _of_leftovers(request: Request, found: Record) -> list[str]:
+    """Why a run is not up to date although all is as it was: whose outputs it read is gone since."""
+    if not request.leftovers:
+        return []
+    read = reads.by_run(found.inputs, request.leftovers)
+    return [f"input {reads.OF_LEFTOVER}: {reads.file_among(names)}" for names in read.values()]
+
+
 def accept(request: Request) -> Record:
     """Declare the last run up to date as it is. What is expected of its measures is not declared met.
 
@@ -199,7 +211,7 @@ def accept(request: Request) -> Record:
         if found is None:
             raise RecordError(f"cannot be accepted: {reason}")
         before = len(found.accepted)
-        if left := freshness.accept(request, found):
+        if left := [*freshness.accept(request, found), *_of_leftovers(request, found)]:
             raise RecordError(f"cannot be accepted: {'; '.join(left)}")
         judged = expectations.judge(found, request.expected, request.project_root)
         if judged or len(found.accepted) > before:
@@ -330,6 +342,7 @@ class Run:
             made_of = [event["made_of"] for event in ended]
             evidence = freshness.Evidence(self._inputs, self.flow, trace, summary, made_of)
             freshness.fingerprint(self.request, final, evidence)
+            self._doubt(final)
         expectations.judge(final, self.request.expected, self.request.project_root)
         record.write_record(names.path, final)
         self._tell_ended(final)
@@ -337,6 +350,13 @@ class Run:
     def _remarks_on_parameters(self) -> Iterator[tuple[str, str]]:
         for remark in self.flow.parameters.remarks(self.config):
             yield remark.text, f"{self.record.flow}:{remark.line}"
+
+    def _doubt(self, final: Record) -> None:
+        """A run that read what does not count is orange, and not up to date."""
+        if self.request.leftovers and (read := reads.by_run(final.inputs, self.request.leftovers)):
+            final.inputs |= {name: reads.OF_LEFTOVER for names in read.values() for name in names}
+            final.warnings.append({"line": None, "cell": None, "text": reads.leftover_line(read)})
+            final.status = Status.WARNING.value  # it is not red
 
     def _tell_ended(self, final: Record) -> None:
         made_of = freshness.as_nested(final, self.directory.path, self.request.project_root)

@@ -9,8 +9,8 @@ A record's fingerprint:
 - ``inputs``: path to state. The state is a content digest, or ``missing`` (it was looked for in vain),
   ``exists`` or ``directory`` (its existence was asked for), ``listing …`` for ``path/`` (the digest of
   the names in it), ``all`` for ``path/**`` (a directory that the config names: each file in it counts), or
-  ``changed during the run``, which is never fresh, or ``appended to``, which is no input at all. Paths
-  are relative to the project root if below it.
+  ``changed during the run`` or ``of a leftover``, which are never fresh, or ``appended to``, which is no
+  input at all. Paths are relative to the project root if below it.
 - ``outputs``: what was made, nested runs included, relative to the run directory (see ``outputs``).
 - ``environment``: Python's version, the libraries imported with theirs, the directories to import from.
 
@@ -38,7 +38,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, Final, Protocol
 
-from pytest_ductaflow import digests, flow, meaning, outputs, record, strict_json
+from pytest_ductaflow import digests, flow, meaning, outputs, reads, record, strict_json
 from pytest_ductaflow.digests import digest_of_text, may_change_unseen, stat_of
 from pytest_ductaflow.engines import tracing
 from pytest_ductaflow.errors import FlowError, RecordError
@@ -773,6 +773,8 @@ def _input_changes(found: Record, asked: Asked, earlier: Iterable[str]) -> Itera
             continue
         if state == CHANGED:
             yield f"input changed during the last run: {name}"
+        elif state == reads.OF_LEFTOVER:
+            yield f"input {state}: {name}"
         elif state.startswith(_LISTING):
             try:
                 now = _listing(os.listdir(root / name))

@@ -14,7 +14,7 @@ import functools
 import json
 import os
 import unicodedata
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -27,6 +27,8 @@ from pytest_ductaflow.references import RUNS
 
 #: Below the directory of runs: which files hold instances, as the last session had it.
 PROJECT_NAME: Final = ".project.json"
+#: So many are named in one line.
+_MOST_NAMED: Final = 3
 _KEY: Final = "ductaflow_instances"
 
 
@@ -39,8 +41,8 @@ class Leftover:
     why: str
 
 
-class Project:
-    """What the instance files of a project hold, as they are when it is first asked for.
+class Leftovers:
+    """The leftovers of a project, as they are when they are first asked for.
 
     :param root: the project root, absolute.
     :param patterns: glob patterns of instance files, relative to the root.
@@ -51,14 +53,18 @@ class Project:
         self.root = root
         self.patterns = tuple(patterns)
         self.runs = root / RUNS if runs is None else runs
+        #: Run directories that are known to be those of instances.
+        self.known: set[str] = set()
         self._loaded: dict[str, dict[str, str]] = {}  # file to its run directories and the names there
         self._inactive: dict[str, frozenset[str] | None] = {}  # names that are not active, of each file
         self._problems: dict[str, str] = {}  # of each file in error
 
     @functools.cached_property
-    def leftovers(self) -> dict[str, Leftover]:
+    def found(self) -> dict[str, Leftover]:
         """By run directory, sorted; none while that cannot be known (see :attr:`problem`)."""
         candidates = dict(self._without_instance())
+        if not candidates:
+            return {}
         for node_id in candidates.values():  # a file that only the command line named
             name = _file_of(node_id)
             if name not in self._loaded and (self.root / name).is_file():
@@ -71,6 +77,11 @@ class Project:
             if not self._has(directory) and not self._may_have(directory, node_id)
         ]
         return {leftover.directory: leftover for leftover in sorted(found, key=lambda one: one.directory)}
+
+    @functools.cached_property
+    def directories(self) -> frozenset[str]:
+        """The run directories that are leftovers."""
+        return frozenset(self.found)
 
     @property
     def problem(self) -> str | None:
@@ -98,21 +109,20 @@ class Project:
 
     def _without_instance(self) -> Iterator[tuple[str, str]]:
         """Run directories of no active instance whose record has a node id, and that id."""
-        known = self._directories if self._files else {}
-        for step in _folders(self.runs):
-            for folder in _folders(step):
-                directory = f"{RUNS}/{step.name}/{folder.name}"
-                if directory not in known and (node_id := _node_id(folder)) is not None:
-                    yield directory, node_id
-
-    @property
-    def _directories(self) -> dict[str, str]:
-        return {path: name for held in self._loaded.values() for path, name in held.items()}
+        folders = [folder for step in _folders(self.runs) for folder in _folders(step)]
+        unknown = {f"{RUNS}/{folder.parent.name}/{folder.name}": folder for folder in folders}
+        unknown = {key: folder for key, folder in unknown.items() if key not in self.known}
+        if unknown:  # only then the files are read
+            held = {path for name in self._files for path in self._loaded.get(name, ())}
+            unknown = {key: folder for key, folder in unknown.items() if key not in held}
+        for directory, folder in unknown.items():
+            if (node_id := _node_id(folder)) is not None:
+                yield directory, node_id
 
     @functools.cached_property
     def _folded(self) -> dict[str, list[str]]:
         folded: dict[str, list[str]] = {}
-        for path in self._directories:
+        for path in (path for held in self._loaded.values() for path in held):
             folded.setdefault(_fold(path), []).append(path)
         return folded
 
@@ -149,6 +159,16 @@ class Project:
         if name in self._loaded.get(file, {}).values():
             return f"{name} of {file} has another run directory now"
         return f"{file} has no {name}"
+
+
+def line(leftovers: Mapping[str, Leftover]) -> str:
+    """One line that names some of them; empty if there are none."""
+    if not leftovers:
+        return ""
+    named = ", ".join([*leftovers][:_MOST_NAMED]) + (", …" if len(leftovers) > _MOST_NAMED else "")
+    count = f"{len(leftovers):,} leftovers" if len(leftovers) > 1 else "1 leftover"
+    gone = "whose instances are gone" if len(leftovers) > 1 else "whose instance is gone"
+    return f"{count}, {gone}: {named} (ductaflow prune lists them)"
 
 
 def _is_instance_file(path: Path) -> bool:
@@ -194,7 +214,7 @@ def remember(root: Path, patterns: Sequence[str]) -> None:
         write_atomically(path, data, durable=False)
 
 
-def project_of(directory: Path) -> Project | None:
+def of_runs(directory: Path) -> Leftovers | None:
     """The project to whose runs a directory belongs, ``None`` if no session has run there."""
     path = Path(os.path.abspath(directory))
     for runs in (path, *path.parents):
@@ -204,7 +224,7 @@ def project_of(directory: Path) -> Project | None:
             continue
         patterns = data.get(_KEY) if isinstance(data, dict) else None
         if isinstance(patterns, list) and all(isinstance(pattern, str) for pattern in patterns):
-            return Project(_root_of(runs), patterns, runs)
+            return Leftovers(_root_of(runs), patterns, runs)
     return None
 
 
@@ -219,6 +239,14 @@ def _root_of(runs: Path) -> Path:
     return runs.parent
 
 
+def below(runs: Path) -> list[str]:
+    """The leftovers in a directory of runs, as paths below it; none if that is not known."""
+    project = of_runs(runs)
+    if project is None or project.runs != runs:
+        return []
+    return [path.partition("/")[2] for path in project.found]
+
+
 def currency(directory: Path) -> Callable[[Path], bool] | str:
     """What tells whether a path below a directory of runs is that of a current run: in no leftover.
 
@@ -227,10 +255,10 @@ def currency(directory: Path) -> Callable[[Path], bool] | str:
     :returns: a text if that cannot be known: why.
     """
     with context.unseen():
-        project = project_of(directory)
+        project = of_runs(directory)
         if project is None:
             return f"no pytest session has run there, as far as {directory} tells"
-        leftovers = {project.path_of(directory) for directory in project.leftovers}
+        leftovers = {project.path_of(directory) for directory in project.directories}
         if project.problem is not None:
             return project.problem
 

@@ -19,10 +19,12 @@ from urllib.parse import quote
 
 import pytest
 
+from pytest_ductaflow.options import leftovers
 from pytest_ductaflow.progress import Snapshot
 
 if TYPE_CHECKING:
     from pytest_ductaflow.instance import Instance
+    from pytest_ductaflow.leftovers import Leftovers
     from pytest_ductaflow.report.sweep import Sweep
 
 PAGE: Final = "conductor_status_report.html"
@@ -142,6 +144,10 @@ class Live:
         if not found:
             terminalreporter.write_line("the same lights and measures")
 
+    @property
+    def _leftovers(self) -> Leftovers:
+        return leftovers(self._config)
+
     # --- writing ---
 
     def _expect(self, instances: dict[str, Instance]) -> None:
@@ -166,8 +172,14 @@ class Live:
         if older := self._config.getoption("--ductaflow-compare"):
             self._before = comparison.load(Path(os.path.abspath(older)))
         place = Place(self._config.rootpath, self._runs)
-        self.sweep = Sweep(place, self._session, before=lambda: read_back(self._runs / PAGE))
         selected = {instance.run_directory for instance in instances.values()}
+        self._leftovers.known |= selected
+        self.sweep = Sweep(
+            place,
+            self._session,
+            before=lambda: read_back(self._runs / PAGE),
+            leftovers=lambda: map(_below_runs, self._leftovers.found),
+        )
         self.sweep.expect(
             Expected(
                 id=node_id,
@@ -225,7 +237,7 @@ class Live:
             self._runs.mkdir(exist_ok=True)  # all may have been skipped
             kept = self._before is None and not self._session.get("problems")
             idle = finished and kept and not self.sweep.executed
-            if not (idle and is_current(page)):
+            if not (idle and is_current(page, map(_below_runs, self._leftovers.found))):
                 self.sweep.texts(finished=finished)  # what is read the first time is no measure of the next
                 started = time.monotonic()
                 if not finished:

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import pytest
 
+if TYPE_CHECKING:
+    from pytest_ductaflow.leftovers import Leftovers
+
+_LEFTOVERS: Final = pytest.StashKey["Leftovers"]()
 #: Options of pytest with which no test is run. ``--setup-plan`` implies ``--setup-only``.
 _RUN_NOTHING: Final = ("collectonly", "setuponly", "showfixtures", "show_fixtures_per_test")
 
@@ -21,3 +25,12 @@ def instance_files(config: pytest.Config) -> set[Path]:
     """The files that are instance files now, by the ini key ``ductaflow_instances``."""
     patterns = config.getini("ductaflow_instances")
     return {file for pattern in patterns for file in config.rootpath.glob(pattern)}
+
+
+def leftovers(config: pytest.Config) -> Leftovers:
+    """The leftovers, as they are when the session first asks."""
+    if _LEFTOVERS not in config.stash:
+        from pytest_ductaflow.leftovers import Leftovers  # only a session with instances asks
+
+        config.stash[_LEFTOVERS] = Leftovers(config.rootpath, config.getini("ductaflow_instances"))
+    return config.stash[_LEFTOVERS]

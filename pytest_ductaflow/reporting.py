@@ -17,7 +17,7 @@ from urllib.parse import quote
 
 import pytest
 
-from pytest_ductaflow.options import executes_nothing, instance_files
+from pytest_ductaflow.options import executes_nothing, instance_files, leftovers
 from pytest_ductaflow.status import Status
 from pytest_ductaflow.terminal import Endings, FailuresByCause, PutBack
 
@@ -187,6 +187,17 @@ class Reporting:
         live: Live | None = self._config.pluginmanager.get_plugin("ductaflow-live")
         if live is not None and live.outcome is not None:
             terminalreporter.write_line(f"status page: {live.outcome}")
+        if line := self._leftovers():
+            terminalreporter.write_line(line, yellow=True)
+
+    def _leftovers(self) -> str:
+        """One line that names them."""
+        from pytest_ductaflow.leftovers import line  # only a session with instances gets here
+
+        try:
+            return line(leftovers(self._config).found)
+        except Exception as error:  # beside the results: it must not hide them
+            return f"leftovers are not known: {type(error).__name__}: {error}"
 
     def _show_lights(self, terminalreporter: pytest.TerminalReporter) -> None:
         counts = Counter(self._lights.values())

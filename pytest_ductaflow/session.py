@@ -13,7 +13,7 @@ from typing import Any, Final, Protocol
 
 import pytest
 
-from pytest_ductaflow import digests, engines, execution, expectations, leftovers, project
+from pytest_ductaflow import digests, engines, execution, expectations, leftovers, options, project
 from pytest_ductaflow.engines import preload, warm
 from pytest_ductaflow.errors import RecordError
 from pytest_ductaflow.execution import Request
@@ -185,6 +185,7 @@ class Session:
             reuse=not self.force,
             expected=instance.expected,
             remarks=instance.remarks,
+            leftovers=options.leftovers(self._config).directories,
         )
 
     def stale_before(self, item: Item) -> Iterator[str]:
@@ -223,6 +224,7 @@ class Session:
         known = {item.node_id: item.instance for item in items}
         self.project = project.around(known, self.root, self._config.getini("ductaflow_instances"))
         self.tell(items)
+        options.leftovers(self._config).known |= self.project.instances.keys()
         text = self.project.describe_dropped()
         if text and getattr(self._config, "workerinput", {"workerid": "gw0"})["workerid"] == "gw0":
             warning = pytest.PytestWarning(f"ductaflow: {text}")

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from pytest_ductaflow.errors import ConfigError
-from pytest_ductaflow.leftovers import Project
+from pytest_ductaflow.leftovers import Leftovers
 
 
 def add_rootdir(parser: argparse.ArgumentParser) -> None:
@@ -20,7 +20,7 @@ def add_rootdir(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def find(rootdir: str | None) -> Project:
+def find(rootdir: str | None) -> Leftovers:
     """The project as pytest would see it from the working directory.
 
     :param rootdir: its root, if pytest is not to look for it.
@@ -38,12 +38,12 @@ class _Look:
     """A plugin that looks at pytest's configuration, and has pytest do nothing more."""
 
     def __init__(self) -> None:
-        self.project: Project | None = None
+        self.project: Leftovers | None = None
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_cmdline_main(self, config: pytest.Config) -> int:
         from pytest_ductaflow.plugin import instance_patterns
 
         patterns: list[Any] = instance_patterns(config)
-        self.project = Project(config.rootpath, patterns)
+        self.project = Leftovers(config.rootpath, patterns)
         return 0

@@ -13,7 +13,7 @@ from typing import Any
 from pytest_ductaflow import record
 from pytest_ductaflow.command import project as projects
 from pytest_ductaflow.errors import RecordError, RunBusy
-from pytest_ductaflow.leftovers import Leftover, Project
+from pytest_ductaflow.leftovers import Leftover, Leftovers
 
 
 def add(verbs: Any) -> None:
@@ -31,7 +31,7 @@ def run(options: argparse.Namespace) -> int:
     :raises RecordError: if nobody knows what is one: an instance file is in error, or there is none.
     """
     project = projects.find(options.rootdir)
-    leftovers = list(project.leftovers.values())
+    leftovers = list(project.found.values())
     if project.problem is not None:
         hint = "" if options.rootdir else " (its root as pytest finds it from here; --rootdir names another)"
         raise RecordError(f"it is not known what is a leftover: {project.problem}{hint}")
@@ -56,7 +56,7 @@ def run(options: argparse.Namespace) -> int:
     return 1 if kept else 0
 
 
-def _delete(project: Project, leftover: Leftover) -> str | None:
+def _delete(project: Leftovers, leftover: Leftover) -> str | None:
     """Delete a run directory, and that of its step if nothing else is in it; or why not.
 
     The record goes last: what was deleted in part is still a leftover, and is deleted next time.

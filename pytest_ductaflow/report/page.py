@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from pytest_ductaflow.digests import digest_of_text
+from pytest_ductaflow.leftovers import below as leftovers_below
 from pytest_ductaflow.record import RECORD_NAME
 from pytest_ductaflow.report import clusters, rows
 from pytest_ductaflow.report.clusters import Cluster, Occurrence
@@ -64,7 +65,7 @@ def generate_status_report(
     :param model_root: the directory; links on the page are relative to the page standing in it.
     """
     runs = Path(os.path.abspath(model_root))
-    sweep = Sweep(Place(runs.parent, runs))
+    sweep = Sweep(Place(runs.parent, runs), leftovers=lambda: leftovers_below(runs))
     if results is None:
         return render(sweep, finished=True)
     found = sweep.rows(finished=True)
@@ -84,7 +85,7 @@ def render(
     :param before: what an older copy of the runs held (see ``compare``).
     """
     complete = finished and current and before is None and not (sweep.session or {}).get("problems")
-    records = _fingerprint(sweep.place.runs) if complete else ""
+    records = _fingerprint(sweep.place.runs, sweep.leftovers) if complete else ""
     if finished and current:
         sweep.look_again()
     found = sweep.rows(finished=finished)
@@ -97,6 +98,7 @@ def render(
         "session": sweep.session,
         "configs": sweep.configs(),
         "before": before,
+        "leftovers": [_leftover(row) for row in sweep.leftovers.values()],
         **_summary(found),
         **_clusters(sweep, found, finished=finished),
     }
@@ -136,25 +138,35 @@ def read_back(page: Path) -> list[Row]:
         return []
 
 
-def is_current(page: Path) -> bool:
-    """Whether a page shows the runs beside it as they are: none was executed, removed or added since."""
+def is_current(page: Path, leftovers: Iterable[str] = ()) -> bool:
+    """Whether a page shows the runs beside it as they are: none was executed, removed or added since.
+
+    :param leftovers: those among them that are leftovers, as in :class:`Sweep`.
+    """
     try:
         with open(page, "rb") as file:
             head = file.read(_HEAD)
     except OSError:
         return False
-    return f'<meta name="ductaflow-records" content="{_fingerprint(page.parent)}">'.encode() in head
+    return (
+        f'<meta name="ductaflow-records" content="{_fingerprint(page.parent, leftovers)}">'.encode() in head
+    )
 
 
-def _fingerprint(root: Path) -> str:
+def _fingerprint(root: Path, leftovers: Iterable[str]) -> str:
     """Of which records there are, when each was written, and what a page makes of them."""
-    found = [str(FORMAT), _look()]
+    found = [str(FORMAT), _look(), *sorted(leftovers)]
     for folder, folders, names in os.walk(root):
         folders.sort()
         if RECORD_NAME in names:
             info = os.stat(os.path.join(folder, RECORD_NAME))
             found.append(f"{folder} {info.st_mtime_ns} {info.st_ino} {info.st_size}")
     return digest_of_text("\n".join(found))
+
+
+def _leftover(row: Row) -> Row:
+    """What the page says of a leftover."""
+    return {key: row[key] for key in ("path", "id", "name", "light", "flow", "start") if key in row}
 
 
 def _summary(found: Sequence[Row]) -> dict[str, Any]:

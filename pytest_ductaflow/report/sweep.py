@@ -55,6 +55,7 @@ class Sweep:
     :param place: where they lie.
     :param session: of the page (see the page's data), ``None`` if no session is going on.
     :param before: gives the rows of an earlier page: those that are still current need not be read again.
+    :param leftovers: gives the run directories of instances that are gone, below that of all runs: no rows.
     """
 
     def __init__(
@@ -62,10 +63,14 @@ class Sweep:
         place: Place,
         session: dict[str, Any] | None = None,
         before: Callable[[], Iterable[Row]] = tuple,
+        leftovers: Callable[[], Iterable[str]] = tuple,
     ) -> None:
         self.place = place
         self.session = session
         self._before = before
+        self._find_leftovers = leftovers
+        #: Rows of leftovers, by path. They count nowhere.
+        self.leftovers: dict[str, Row] = {}
         self._lock = threading.RLock()
         self._expected: dict[str, Expected] = {}  # by node id
         self._by_path: dict[str, Expected] = {}
@@ -241,6 +246,7 @@ class Sweep:
             if not self._has_old:
                 found = self._old_rows()
                 with self._lock:
+                    self._set_apart(found)
                     self._rows = {**found, **self._rows}
                     seconds = {key: row.get("seconds") for key, row in found.items()}
                     self._usual = {
@@ -280,6 +286,12 @@ class Sweep:
                     self._texts.pop(path, None)
             for path in self._rows.keys() - there - ended.keys():
                 del self._rows[path]
+            self._set_apart(self._rows)
+
+    def _set_apart(self, found: dict[str, Row]) -> None:
+        for path in self._find_leftovers():
+            if path in found and path not in self._by_path:
+                self.leftovers[path] = found.pop(path)
 
     def _interrupt(self) -> None:
         """What ran when nothing more was to come left a record that says so, unless it had not begun."""

@@ -42,6 +42,7 @@ FLOORS = {
     "references": 1,
     "project": 2,
     "leftovers": 2,
+    "reads": 2,
     "engines": 2,
     "engines.base": 2,
     "engines.driver": 2,

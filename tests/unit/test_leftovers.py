@@ -7,7 +7,7 @@ import pytest
 from pytest_ductaflow import leftovers
 from pytest_ductaflow.errors import RecordError
 from pytest_ductaflow.frame import load_runs
-from pytest_ductaflow.leftovers import Project
+from pytest_ductaflow.leftovers import Leftovers
 from pytest_ductaflow.record import Record, write_record
 
 FLOW = '# %% tags=["parameters"]\nconfig = {}\n'
@@ -35,8 +35,8 @@ def run(root: Path, directory: str, node_id: str | None = None) -> Path:
 
 
 def found(root: Path, *patterns: str) -> dict[str, str]:
-    project = Project(root, patterns or ["instances/*.json"])
-    return {name: leftover.why for name, leftover in project.leftovers.items()}
+    project = Leftovers(root, patterns or ["instances/*.json"])
+    return {name: leftover.why for name, leftover in project.found.items()}
 
 
 def test_a_scenario_that_is_gone_leaves_one(root: Path) -> None:
@@ -143,16 +143,16 @@ def test_while_a_file_is_in_error_nobody_knows(root: Path, keys: dict[str, Any])
     run(root, "runs/fit/gone", "instances/fit.json::gone")
     assert list(found(root)) == ["runs/fit/gone"]
     instances(root, "bad", **keys)
-    project = Project(root, ["instances/*.json"])
-    assert project.leftovers == {}
+    project = Leftovers(root, ["instances/*.json"])
+    assert project.found == {}
     assert project.problem is not None
     assert project.problem.startswith("instances/bad.json:1: ")
 
 
 def test_without_any_instance_file_nobody_knows(root: Path) -> None:
     run(root, "runs/fit/gone", "instances/fit.json::gone")
-    project = Project(root, ["instances/*.json", "more/*.json"])
-    assert project.leftovers == {}
+    project = Leftovers(root, ["instances/*.json", "more/*.json"])
+    assert project.found == {}
     assert project.problem == (
         f"no file matches instances/*.json, more/*.json (ini ductaflow_instances) below {root}"
     )
@@ -246,4 +246,4 @@ def test_patterns_are_kept_once(root: Path) -> None:
 )
 def test_damaged_patterns_are_none(root: Path, content: str) -> None:
     (root / "runs/.project.json").write_text(content)
-    assert leftovers.project_of(root / "runs") is None
+    assert leftovers.of_runs(root / "runs") is None

@@ -4,39 +4,39 @@ from pathlib import Path
 import pytest
 
 from pytest_ductaflow.command import prune
-from pytest_ductaflow.leftovers import Leftover, Project
+from pytest_ductaflow.leftovers import Leftover, Leftovers
 from pytest_ductaflow.record import Record, lock, write_record
 
 GONE = Leftover("runs/fit/gone", "instances/fit.json::gone", "instances/fit.json has no gone")
 
 
 @pytest.fixture
-def project(tmp_path: Path) -> Project:
+def project(tmp_path: Path) -> Leftovers:
     for name in ("gone", "other"):
         path = tmp_path / "runs/fit" / name
         path.mkdir(parents=True)
         write_record(path, Record("flow", "flows/fit.py", name, "success", "t"))
         (path / "out/deep").mkdir(parents=True)
         (path / "out/deep/a.txt").write_text("a" * 100)
-    return Project(tmp_path, [])
+    return Leftovers(tmp_path, [])
 
 
-def names(project: Project) -> list[str]:
+def names(project: Leftovers) -> list[str]:
     return sorted(path.name for path in (project.runs / "fit").iterdir())
 
 
-def test_a_directory_goes_with_all_that_is_in_it(project: Project) -> None:
+def test_a_directory_goes_with_all_that_is_in_it(project: Leftovers) -> None:
     assert prune._delete(project, GONE) is None
     assert names(project) == ["other"]
 
 
-def test_an_empty_step_goes_too(project: Project) -> None:
+def test_an_empty_step_goes_too(project: Leftovers) -> None:
     assert prune._delete(project, GONE) is None
     assert prune._delete(project, Leftover("runs/fit/other", "x::y", "")) is None
     assert list(project.runs.iterdir()) == []
 
 
-def test_what_links_lead_to_stays(project: Project, tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_what_links_lead_to_stays(project: Leftovers, tmp_path_factory: pytest.TempPathFactory) -> None:
     kept = tmp_path_factory.mktemp("kept")
     (kept / "file").write_text("x")
     gone = project.runs / "fit/gone"
@@ -50,7 +50,7 @@ def test_what_links_lead_to_stays(project: Project, tmp_path_factory: pytest.Tem
 
 
 @pytest.mark.parametrize("place", ["runs/fit/gone", "runs/fit"])
-def test_a_link_in_its_place_stays(project: Project, place: str) -> None:
+def test_a_link_in_its_place_stays(project: Leftovers, place: str) -> None:
     elsewhere = project.root / "elsewhere"
     (project.root / place).rename(elsewhere)
     (project.root / place).symlink_to(elsewhere)
@@ -59,7 +59,7 @@ def test_a_link_in_its_place_stays(project: Project, place: str) -> None:
 
 
 @pytest.mark.parametrize("place", ["runs/fit/gone", "runs/fit/gone/runs/inner"])
-def test_a_directory_in_use_stays_whole(project: Project, place: str) -> None:
+def test_a_directory_in_use_stays_whole(project: Leftovers, place: str) -> None:
     (project.root / place).mkdir(parents=True, exist_ok=True)
     with lock(project.root / place):
         assert prune._delete(project, GONE) == "a run goes on in it"
@@ -68,7 +68,7 @@ def test_a_directory_in_use_stays_whole(project: Project, place: str) -> None:
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may delete anything")
-def test_what_cannot_be_deleted_is_said_and_is_still_a_leftover(project: Project) -> None:
+def test_what_cannot_be_deleted_is_said_and_is_still_a_leftover(project: Leftovers) -> None:
     deep = project.runs / "fit/gone/out/deep"
     deep.chmod(0o500)
     problem = prune._delete(project, GONE)
@@ -79,7 +79,7 @@ def test_what_cannot_be_deleted_is_said_and_is_still_a_leftover(project: Project
 
 
 def test_of_a_directory_that_cannot_be_emptied_the_record_stays(
-    project: Project, monkeypatch: pytest.MonkeyPatch
+    project: Leftovers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(path: str) -> None:
         raise PermissionError(13, "Permission denied", path)
@@ -90,7 +90,7 @@ def test_of_a_directory_that_cannot_be_emptied_the_record_stays(
     assert (project.runs / "fit/gone/run.json").exists()
 
 
-def test_a_size_is_that_of_its_own_files(project: Project) -> None:
+def test_a_size_is_that_of_its_own_files(project: Leftovers) -> None:
     gone = project.runs / "fit/gone"
     before = prune._size(gone)
     assert before == (gone / "run.json").stat().st_size + 100

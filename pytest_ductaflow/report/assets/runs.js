@@ -548,6 +548,36 @@
     );
   }
 
+  /** Runs of instances that are gone: set apart, and counted nowhere. */
+  function leftovers(found) {
+    if (!found.length) return [];
+    const one = ({ path, name, light: word, flow, start }) =>
+      el(
+        "tr",
+        {},
+        el("td", {}, light({ light: word }, true)),
+        el("td", {}, el("a", { href: `${href(path)}/` }, path)),
+        el("td", { class: "muted" }, flow ?? name),
+        el("td", { class: "muted" }, start ? moment(start) : ""),
+      );
+    return fold(
+      "leftovers",
+      false,
+      { class: "leftovers" },
+      count(found.length, "leftover"),
+      el(
+        "p",
+        {},
+        "Their instances are gone, so they count nowhere. ",
+        el("code", {}, "ductaflow prune"),
+        " lists them, and ",
+        el("code", {}, "ductaflow prune --delete"),
+        " deletes them.",
+      ),
+      el("table", {}, found.map(one)),
+    );
+  }
+
   window.addEventListener("beforeprint", () => {
     limit = Number.POSITIVE_INFINITY;
     api?.set({});
@@ -575,6 +605,7 @@
             api.set({});
           },
         }),
+        el("div"),
       );
       const watcher = new IntersectionObserver(
         ([entry]) => {
@@ -588,7 +619,7 @@
       watcher.observe(element.querySelector(".more"));
     }
     const focused = document.activeElement?.dataset ?? {};
-    const [status, table, more] = element.children;
+    const [status, table, more, apart] = element.children;
     const titles = JSON.stringify(shown.map((column) => column.title)) + api.get("sort");
     if (table.tHead.dataset.titles !== titles) {
       table.tHead.replaceChildren(el("tr", {}, shown.map(head)));
@@ -604,6 +635,9 @@
         : `${number(found.length)} of ${count(page.rows.length, "instance")}`;
     more.hidden = found.length <= limit;
     more.textContent = `show more (${number(found.length - limit)})`;
+    const gone = JSON.stringify(page.leftovers);
+    if (apart.dataset.shown !== gone) apart.replaceChildren(...[leftovers(page.leftovers)].flat());
+    apart.dataset.shown = gone;
     for (const name of ["path", "sort", "fold", "focus"]) {
       if (focused[name])
         element
