@@ -129,7 +129,10 @@ class InstanceItem(pytest.Item):
         if self.ductaflow.no_execute or self.ductaflow.accept or executes_nothing(self.config):
             return
         for problem in self.ductaflow.stale_before(self):
-            self.warn(pytest.PytestWarning(f"ductaflow: {problem}"))
+            try:
+                self.warn(pytest.PytestWarning(f"ductaflow: {problem}"))
+            except pytest.PytestWarning as error:  # a filter makes it one: said without our source
+                pytest.fail(str(error), pytrace=False)
         reason = self._refused()
         if reason is not None:
             pytest.fail(reason, pytrace=False)

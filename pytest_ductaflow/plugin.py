@@ -11,6 +11,7 @@ import pytest
 
 from pytest_ductaflow.live import Live
 from pytest_ductaflow.names import check_pattern
+from pytest_ductaflow.notices import warn
 from pytest_ductaflow.options import executes_nothing, instance_files
 from pytest_ductaflow.progress import ProgressLine
 from pytest_ductaflow.reporting import Reporting
@@ -153,10 +154,8 @@ def pytest_configure(config: pytest.Config) -> None:
             config.pluginmanager.register(live, "ductaflow-live")
         distribution = config.getoption("dist", "no")
         if distribution != "no" and config.stash.get(_CHOSE_DIST, False) and instance_files(config):
-            text = (
-                f"--dist={distribution} is respected: an instance may keep a worker waiting for what it needs"
-            )
-            config.issue_config_time_warning(pytest.PytestWarning(f"ductaflow: {text}"), stacklevel=2)
+            text = "is respected: an instance may keep a worker waiting for what it needs"
+            warn(config, f"--dist={distribution} {text}")
     else:
         config.stash[_IDENTIFIER] = worker_input["ductaflow_session"]
         config.stash[_WARM_PROCESS] = worker_input["ductaflow_warm_process"]

@@ -12,7 +12,7 @@ import os
 from collections import Counter
 from collections.abc import Generator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Literal
 from urllib.parse import quote
 
 import pytest
@@ -63,6 +63,8 @@ class Reporting:
         self._expected: dict[str, None] = {}
         self._reported: set[str] = set()
         self._lost: list[str] = []
+        self._crash: object = None  # the last report of an instance whose worker died
+        self._workers: dict[str, Any] = {}  # where an instance was last heard of
         self._endings = Endings(config)
         self._failures = FailuresByCause(config, self._endings)
         for part in (self._endings, self._failures, PutBack(self._failures)):
@@ -96,8 +98,27 @@ class Reporting:
         """Remember that there are instances, also if none gets to its end."""
         self._any = self._any or self._is_instance(nodeid)
 
-    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+    @pytest.hookimpl(optionalhook=True, tryfirst=True)
+    def pytest_handlecrashitem(self, crashitem: str, report: Any) -> None:
+        """The worker of an instance died: that is its call's failure. xdist has no phase for it."""
+        if self._is_instance(crashitem):
+            report.when = "call"
+            self._crash = report
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> Generator[None, object, object]:
+        """After a crash nothing else is reported, and pytest-html shows a test when its teardown is."""
+        self._count(report)
+        result = yield
+        if report is self._crash and report.failed:  # pytest-rerunfailures may have another attempt made
+            teardown = self._made_up(report.nodeid, "teardown")
+            self._config.hook.pytest_runtest_logreport(report=teardown)
+        return result
+
+    def _count(self, report: pytest.TestReport) -> None:
         """Count the lights. What failed without one (its worker died, its set-up failed) is red."""
+        if hasattr(report, "node"):
+            self._workers[report.nodeid] = report.node
         rerun = str(report.outcome) == "rerun"  # of pytest-rerunfailures
         if not rerun and (report.when != "setup" or not report.passed):
             self._reported.add(report.nodeid)
@@ -148,12 +169,21 @@ class Reporting:
             self._endings.stopped = len(lost), len(self._expected)
             return
         for nodeid in lost:
-            place, text = (nodeid.split("::")[0], None, nodeid), "collected, but never reported: it was lost"
-            for when, outcome, message in (("call", "failed", text), ("teardown", "passed", None)):
-                report = pytest.TestReport(nodeid, place, {}, outcome, message, when)  # type: ignore[arg-type]
+            text = "collected, but never reported: it was lost"
+            for report in (self._made_up(nodeid, "call", text), self._made_up(nodeid, "teardown")):
                 self._config.hook.pytest_runtest_logreport(report=report)
         self._lost = lost
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+    def _made_up(
+        self, nodeid: str, when: Literal["call", "teardown"], problem: str | None = None
+    ) -> pytest.TestReport:
+        """A report of a phase that no process reported."""
+        place = (nodeid.split("::")[0], None, nodeid)
+        report = pytest.TestReport(nodeid, place, {}, "failed" if problem else "passed", problem, when)
+        if nodeid in self._workers:  # JUnit tells tests of different workers apart
+            report.node = self._workers[nodeid]  # type: ignore[attr-defined]
+        return report
 
     @property
     def _unreported(self) -> list[str]:
@@ -266,8 +296,9 @@ class Reporting:
         if not self._has_instances():  # an instance file that only the command line names: no columns
             return
         light, properties = light_of(report), dict(getattr(report, "user_properties", ()))
+        shown = light.light if light else "red" if mine and report.failed else ""
         cells.insert(2, f'<td class="col-flow">{html.escape(str(properties.get("flow", "")))}</td>')
-        cells.insert(1, f'<td class="col-light">{_coloured(light.light) if light else ""}</td>')
+        cells.insert(1, f'<td class="col-light">{_coloured(shown) if shown else ""}</td>')
         if light is not None:
             cells[-1] = f'<td class="col-links">{self._links(properties)}</td>'
 

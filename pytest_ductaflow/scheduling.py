@@ -22,6 +22,7 @@ from xdist.workermanage import WorkerController
 
 from pytest_ductaflow import graph, project
 from pytest_ductaflow.instance import Instance
+from pytest_ductaflow.notices import warn
 from pytest_ductaflow.record import last_duration
 
 #: Seconds for which a worker waits, before it starts an ordinary test, to learn which one follows.
@@ -63,8 +64,7 @@ class Scheduling(LoadScheduling):  # type: ignore[misc] # xdist comes without ty
         """A worker has collected. One that replaces another may find changed files: it is of no use."""
         super().add_node_collection(node, collection)
         if node not in self.node2collection:
-            text = f"ductaflow: the new worker {node.gateway.id} is not used: it collected other tests"
-            self.config.issue_config_time_warning(pytest.PytestWarning(text), stacklevel=2)
+            warn(self.config, f"the new worker {node.gateway.id} is not used: it collected other tests")
             node.shutdown()
 
     def schedule(self) -> None:

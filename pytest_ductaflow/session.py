@@ -19,6 +19,7 @@ from pytest_ductaflow.errors import RecordError
 from pytest_ductaflow.execution import Request
 from pytest_ductaflow.explain import explain
 from pytest_ductaflow.instance import Instance
+from pytest_ductaflow.notices import warn
 from pytest_ductaflow.options import executes_nothing
 from pytest_ductaflow.record import RECORD_NAME, Record, read_record, write_record
 from pytest_ductaflow.references import RUNS
@@ -227,8 +228,7 @@ class Session:
         options.leftovers(self._config).known |= self.project.instances.keys()
         text = self.project.describe_dropped()
         if text and getattr(self._config, "workerinput", {"workerid": "gw0"})["workerid"] == "gw0":
-            warning = pytest.PytestWarning(f"ductaflow: {text}")
-            self._config.issue_config_time_warning(warning, stacklevel=2)
+            warn(self._config, text)
 
     def tell(self, items: Iterable[Item]) -> None:
         """Let items know what their instances need."""
@@ -267,8 +267,7 @@ class Session:
             for module, reason in self._warm.refused().items():
                 if module not in self._refused:
                     self._refused.add(module)
-                    warning = pytest.PytestWarning(f"ductaflow: {module} is not preloaded: {reason}")
-                    self._config.issue_config_time_warning(warning, stacklevel=2)
+                    warn(self._config, f"{module} is not preloaded: {reason}")
 
     def pytest_unconfigure(self) -> None:
         """Let the warm process go; keep what was learnt about files."""

@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import pytest
 
+from pytest_ductaflow.notices import warn
+
 if TYPE_CHECKING:
     from pytest_ductaflow.record import Record
     from pytest_ductaflow.report.clusters import Cluster
@@ -87,9 +89,7 @@ class Endings:
             with open(target, "a", encoding="utf-8") as file:
                 file.write(markdown(self.summary) + "\n")
         except Exception as error:  # a summary beside the results must not hide them
-            text = f"ductaflow: {_STEP_SUMMARY} cannot be written: {type(error).__name__}: {error}"
-            with contextlib.suppress(pytest.PytestWarning):  # nor where warnings are errors
-                self._config.issue_config_time_warning(pytest.PytestWarning(text), stacklevel=2)
+            warn(self._config, f"{_STEP_SUMMARY} cannot be written: {type(error).__name__}: {error}")
 
     @cached_property
     def summary(self) -> Summary:

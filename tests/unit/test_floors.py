@@ -77,6 +77,7 @@ FLOORS = {
     "debug": 4,
     "ahead": 5,
     "explain": 5,
+    "notices": 5,
     "live": 5,
     "options": 5,
     "order": 5,
