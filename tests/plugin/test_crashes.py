@@ -94,7 +94,7 @@ def on_page(project: Project) -> dict[str, str]:
     [
         "",
         "--self-contained-html --max-worker-restart=0",
-        "--dist=loadfile",
+        "--dist=loadfile --max-worker-restart=0",
         "--dist=worksteal --max-worker-restart=0",
         "-x",
     ],
