@@ -22,7 +22,9 @@ if TYPE_CHECKING:
         ConfigError,
         DuctaflowError,
         FlowError,
+        FlowNotFound,
         FlowWarning,
+        HTMLError,
         InstanceError,
         RecordError,
         RunBusy,
@@ -30,6 +32,11 @@ if TYPE_CHECKING:
     )
     from pytest_ductaflow.frame import load_runs
     from pytest_ductaflow.instance import write_instances
+    from pytest_ductaflow.logs import (
+        setup_conductor_logging,
+        setup_console_encoding,
+        setup_execution_logging,
+    )
     from pytest_ductaflow.loop import run_instances
     from pytest_ductaflow.measures import record_measure
     from pytest_ductaflow.nested import run_notebook, run_step_flow
@@ -52,7 +59,9 @@ _MODULES = {
         "ConfigError",
         "DuctaflowError",
         "FlowError",
+        "FlowNotFound",
         "FlowWarning",
+        "HTMLError",
         "InstanceError",
         "RecordError",
         "RunBusy",
@@ -61,6 +70,7 @@ _MODULES = {
     "nested": ("run_notebook", "run_step_flow"),
     "frame": ("load_runs",),
     "instance": ("write_instances",),
+    "logs": ("setup_conductor_logging", "setup_console_encoding", "setup_execution_logging"),
     "loop": ("run_instances",),
     "measures": ("record_measure",),
     "notebook_html": ("convert_notebook_to_html",),
@@ -73,7 +83,9 @@ __all__ = [
     "ConfigError",
     "DuctaflowError",
     "FlowError",
+    "FlowNotFound",
     "FlowWarning",
+    "HTMLError",
     "InstanceError",
     "RecordError",
     "RunBusy",
@@ -91,6 +103,9 @@ __all__ = [
     "run_instances",
     "run_notebook",
     "run_step_flow",
+    "setup_conductor_logging",
+    "setup_console_encoding",
+    "setup_execution_logging",
     "unpack_config",
     "write_instances",
 ]

@@ -1,8 +1,13 @@
-"""What can go wrong, as types. Every error pickles, because errors cross process boundaries."""
+"""What can go wrong, as types. Every error pickles, because errors cross process boundaries.
+
+Some are Python's own or papermill's as well, because projects of the original ductaflow catch those.
+"""
 
 from __future__ import annotations
 
+import errno
 import os
+import sys
 from typing import Any, Final
 
 #: The type of a record's error if the run finished, but its measures are not as expected.
@@ -13,7 +18,7 @@ class DuctaflowError(Exception):
     """Base of all errors that this package raises on purpose."""
 
 
-class ConfigError(DuctaflowError):
+class ConfigError(DuctaflowError, ValueError):
     """A config that is not JSON, cannot be read, or holds a value that JSON has no type for."""
 
 
@@ -56,6 +61,18 @@ class FlowError(DuctaflowError):
         return f"{os.fspath(file)}:{self.line}: {self}" if self.line else f"{os.fspath(file)}: {self}"
 
 
+class FlowNotFound(FlowError, FileNotFoundError):
+    """There is no such flow."""
+
+    def __init__(self, problem: str, line: int | None = None) -> None:
+        super().__init__(problem, line)
+        self.errno, self.strerror = errno.ENOENT, problem
+
+
+class HTMLError(DuctaflowError, RuntimeError):
+    """A notebook cannot be converted to HTML: nbconvert or its template is missing."""
+
+
 class RecordError(DuctaflowError):
     """A ``run.json`` that is unreadable, damaged or of an unknown schema."""
 
@@ -72,11 +89,32 @@ class RunFailed(DuctaflowError):
     """
 
     def __init__(self, directory: str, error: dict[str, Any]) -> None:
-        super().__init__(directory, error)
+        Exception.__init__(self, directory, error)  # not papermill's, see run_failed
         self.directory, self.error = directory, error
 
     def __str__(self) -> str:
         return f"{describe_error(self.error)}\nRun directory: {self.directory}"
+
+
+def run_failed(directory: str, error: dict[str, Any]) -> RunFailed:
+    """A :class:`RunFailed` that is papermill's ``PapermillExecutionError``, too, if papermill is loaded."""
+    papermill = sys.modules.get("papermill.exceptions")
+    if papermill is None:
+        return RunFailed(directory, error)
+
+    class Failed(RunFailed, papermill.PapermillExecutionError):  # type: ignore[misc,name-defined] # untyped
+        def __init__(self) -> None:
+            RunFailed.__init__(self, directory, error)
+            self.cell_index = self.exec_count = error.get("cell")
+            self.source = ""
+            self.ename, self.evalue = str(error.get("type")), str(error.get("message"))
+            self.traceback = str(error.get("traceback") or "").splitlines()
+
+        def __reduce__(self) -> Any:
+            return run_failed, (directory, error)
+
+    Failed.__name__, Failed.__qualname__ = RunFailed.__name__, RunFailed.__qualname__
+    return Failed()
 
 
 class FlowWarning(UserWarning):

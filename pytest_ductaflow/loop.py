@@ -20,8 +20,8 @@ from pytest_ductaflow.errors import (
     InstanceError,
     RecordError,
     RunBusy,
-    RunFailed,
     describe_error,
+    run_failed,
 )
 from pytest_ductaflow.execution import PROCESS_SESSION, Request
 from pytest_ductaflow.expectations import Expectation
@@ -91,7 +91,7 @@ def run_instances(
                 red = made is not None and made.light.is_red
                 step(f"🔴 {instance.name}: {describe_error(made.error or {})}" if made and red else None)
                 if made and red and stop_on_error and not _is_xfail(instance):
-                    raise RunFailed(str(loop.directory_of(instance)), made.error or {})
+                    raise run_failed(str(loop.directory_of(instance)), made.error or {})
     return loop.frame(df)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import glob
 import itertools
 import os
 import sys
@@ -14,8 +15,19 @@ from typing import Any, Final
 
 from pytest_ductaflow import context, freshness, outputs, record, strict_json
 from pytest_ductaflow.engines import tracing
-from pytest_ductaflow.errors import ConfigError, FlowError, RecordError, RunBusy, RunFailed, describe_error
+from pytest_ductaflow.errors import (
+    ConfigError,
+    FlowError,
+    FlowNotFound,
+    RecordError,
+    RunBusy,
+    RunFailed,
+    describe_error,
+    run_failed,
+)
 from pytest_ductaflow.execution import Request, Run, execute, prepare, up_to_date
+from pytest_ductaflow.flow import NATIVE_KERNELS
+from pytest_ductaflow.flow import read as read_flow
 from pytest_ductaflow.record import RunDirectory
 
 #: A nested flow's lines carry its name, at least this wide, so a build's own warnings stay its own.
@@ -29,12 +41,14 @@ def run_notebook(
     notebook_file: str | os.PathLike[str],
     notebooks_dir: str | os.PathLike[str] | None = None,
     config: dict[str, Any] | None = None,
-    *,
-    execution_dir: str | os.PathLike[str] | None = None,
-    project_root: str | os.PathLike[str] | None = None,
+    output_suffix: str | None = None,
+    kernel_name: str | None = None,
     timeout: float | None = None,
     export_html: bool = False,
+    execution_dir: str | os.PathLike[str] | None = None,
+    project_root: str | os.PathLike[str] | None = None,
     no_execute: bool = False,
+    *,
     reuse: bool | None = None,
 ) -> Path:
     """Execute a flow or build with a config, in a directory of its own.
@@ -44,18 +58,24 @@ def run_notebook(
 
     :param notebook_file: the ``.py`` file; a relative path is looked up in ``notebooks_dir``, in the
         working directory, then below the project root.
-    :param config: injected as ``config``; JSON types only. ``_project_root`` is added.
+    :param config: injected as ``config``; JSON types only. ``_project_root`` is added. Called in a script or
+        notebook, a path such as ``runs/prepare/a/table.csv`` that leads into another run's directory
+        becomes absolute, as in an instance file; in a flow or build, paths stay as they are.
+    :param output_suffix: write a copy of the executed notebook, ``<flow><output_suffix>.ipynb``.
+    :param kernel_name: must be ``python3``, or the kernel that the flow's header names: there it is chosen.
+    :param timeout: seconds for the whole run.
+    :param export_html: also write ``<flow>.html``.
     :param execution_dir: the run directory, created if needed; by default the working directory.
     :param project_root: by default the config's ``_project_root``, that of the surrounding run or of the run
         in whose directory a notebook is run by hand, or the working directory.
-    :param timeout: seconds for the whole run.
-    :param export_html: also write ``<flow>.html``.
     :param no_execute: prepare the directory and execute nothing.
     :param reuse: ``True`` takes the last run in that directory if it is up to date, ``False`` executes in
         any case. By default it is as in the surrounding run: taken in a build that pytest runs, executed in
         a script or notebook. With pytest's ``--ductaflow-force`` nothing is taken.
-    :returns: path of the executed notebook.
-    :raises RunFailed: if the run is red. :raises FlowError: if there is no such flow.
+    :returns: path of the executed notebook, or of its copy.
+    :raises RunFailed: if the run is red; a ``PapermillExecutionError``, too, if papermill is loaded.
+    :raises FlowError: if the flow cannot be run; a ``FileNotFoundError``, too, if there is none.
+    :raises ConfigError: if the config has a value that JSON has no type for. It is a ``ValueError``.
     """
     config = dict(config or {})
     no_execute = bool(config.pop("_no_execute", False)) or no_execute
@@ -66,7 +86,10 @@ def run_notebook(
     root = Path(project_root or config.get("_project_root") or around_root)
     root = Path(os.path.abspath(root))
     flow = _find_flow(Path(notebook_file), notebooks_dir, root)
+    _check_kernel(kernel_name, flow)
     directory = Path(os.path.abspath(execution_dir or "."))
+    if around is None:
+        config = _with_absolute_references(config, root, directory)
     request = Request(
         kind="build" if flow.parent.name == "builds" else "flow",
         flow=flow,
@@ -93,28 +116,39 @@ def run_notebook(
         print(f"🔍 Prepared, not executed: {prepared.path}")
         return prepared.notebook
     if request.reuse and reuse is not False and (kept := _reuse(request)) is not None:
-        return kept
+        return _copy(kept, output_suffix)
     result = execute(request, echo=_Echo(flow.stem if around else None))
     names = RunDirectory(directory.resolve(), flow.stem)
+    notebook = _copy(names.notebook, output_suffix)
     if result.light.is_red:
-        raise RunFailed(str(names.path), result.error or {})
-    return names.notebook
+        raise run_failed(str(names.path), result.error or {})
+    return notebook
 
 
 def run_step_flow(
-    notebook_file: str | os.PathLike[str],
-    step_name: str,
-    instance_name: str,
+    notebook_path: str | os.PathLike[str] | None = None,
+    step_name: str | None = None,
+    instance_name: str | None = None,
     config: dict[str, Any] | None = None,
     suffix: str = "",
     *,
+    notebook_file: str | os.PathLike[str] | None = None,
     reuse: bool | None = None,
 ) -> Path:
     """Execute a flow in ``runs/<step_name>/<instance_name><suffix>/`` below the working directory.
 
+    :param notebook_path: the ``.py`` file, as for :func:`run_notebook`.
+    :param step_name: the directory below ``runs``. :param instance_name: the run's name.
+    :param config: as for :func:`run_notebook`. :param suffix: appended to the name.
+    :param notebook_file: another name of ``notebook_path``, as the original's README has it.
     :param reuse: as for :func:`run_notebook`.
-    :returns: path of the executed notebook. :raises RunFailed: if the run is red.
+    :returns: path of the executed notebook. :raises: what :func:`run_notebook` raises.
     """
+    if notebook_path is not None and notebook_file is not None:
+        raise TypeError("run_step_flow: notebook_path and notebook_file are the same: give one of them")
+    notebook_file = notebook_file if notebook_path is None else notebook_path
+    if notebook_file is None or step_name is None or instance_name is None:
+        raise TypeError("run_step_flow: needs notebook_path, step_name and instance_name")
     stem, instance = Path(notebook_file).stem, f"{instance_name}{suffix}"
     print(f"🚀 Starting {stem} | Instance: {instance}")
     started = time.monotonic()
@@ -173,6 +207,51 @@ def _reuse(request: Request) -> Path | None:
     return run.directory.notebook
 
 
+def _check_kernel(name: str | None, flow: Path) -> None:
+    if name is not None and name not in NATIVE_KERNELS and name != read_flow(flow).kernel:
+        raise FlowError(
+            f"kernel_name={name!r}: {flow.name} asks for another kernel; the one to use stands in its header"
+        )
+
+
+def _copy(notebook: Path, suffix: str | None) -> Path:
+    """The executed notebook under the name that was asked for."""
+    if not suffix:
+        return notebook
+    copy = notebook.with_name(f"{notebook.stem}{suffix}.ipynb")
+    record.write_atomically(copy, notebook.read_bytes())
+    return copy
+
+
+def _with_absolute_references(config: dict[str, Any], root: Path, directory: Path) -> dict[str, Any]:
+    """The config with the paths below ``runs`` made absolute that lead into another run's directory."""
+    runs = root / "runs"
+
+    def in_other_run(path: Path) -> bool:
+        places = (path, *path.parents)
+        made = [place for place in places if place.is_relative_to(runs) and place != runs]
+        return path.is_relative_to(runs) and any(
+            place != directory and (place / record.RECORD_NAME).is_file() for place in made
+        )
+
+    def resolve(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: resolve(item) for key, item in value.items()}
+        if isinstance(value, list):
+            return [resolve(item) for item in value]
+        if not isinstance(value, str) or not value.startswith(("runs/", "./runs/")) or "\0" in value:
+            return value
+        path = Path(os.path.normpath(root / value))
+        if path.is_relative_to(directory):
+            return value
+        wild = glob.has_magic(value)
+        found = map(Path, glob.iglob(value, root_dir=root, recursive=True)) if wild else [path]
+        return str(path) if any(in_other_run(root / one) for one in found) else value
+
+    resolved: dict[str, Any] = resolve(config)
+    return resolved
+
+
 def _find_flow(name: Path, notebooks_dir: str | os.PathLike[str] | None, root: Path) -> Path:
     if notebooks_dir is not None:
         name = Path(notebooks_dir) / name
@@ -181,7 +260,7 @@ def _find_flow(name: Path, notebooks_dir: str | os.PathLike[str] | None, root: P
             if candidate.suffix != ".py":
                 raise FlowError(f"{candidate} is not a .py file")
             return candidate
-    raise FlowError(f"there is no flow {name}, neither in {Path.cwd()} nor in the project root {root}")
+    raise FlowNotFound(f"there is no flow {name}, neither in {Path.cwd()} nor in the project root {root}")
 
 
 class _Echo:

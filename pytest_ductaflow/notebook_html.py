@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from pytest_ductaflow.errors import DuctaflowError
+from pytest_ductaflow.errors import HTMLError
 
 
 def convert_notebook_to_html(
@@ -16,15 +16,15 @@ def convert_notebook_to_html(
     """Write a notebook as a self-contained HTML file.
 
     :param template: nbconvert's template, ``lab`` or ``classic``.
-    :raises DuctaflowError: if nbconvert is not installed or has no such template.
+    :raises HTMLError: if nbconvert is not installed or has no such template.
     """
     try:
         from nbconvert import HTMLExporter
     except ImportError:
-        raise DuctaflowError("HTML needs nbconvert: pip install 'pytest-ductaflow[html]'") from None
+        raise HTMLError("HTML needs nbconvert: pip install 'pytest-ductaflow[html]'") from None
     try:
         exporter = HTMLExporter(template_name=template)
     except ValueError as error:
-        raise DuctaflowError(f"HTML template {template!r}: {error}") from None
+        raise HTMLError(f"HTML template {template!r}: {error}") from None
     body, _ = exporter.from_filename(str(notebook_path))
     Path(html_path).write_text(body, encoding="utf-8")

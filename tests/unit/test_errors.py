@@ -10,12 +10,14 @@ ERRORS = [
     DuctaflowError("plain"),
     errors.ConfigError("x: datetime.date is not a JSON type"),
     InstanceError("instances/a.json", 3, "scenarios.origin", "the dimension is empty"),
-    errors.FlowError("there is no such file"),
+    errors.FlowError("has no parameters cell"),
     errors.RecordError("no usable record"),
     errors.RunBusy("another process"),
     RunFailed("/p/runs/fit/a", {"type": "ValueError", "message": "bad", "file": "flows/x.py", "line": 42}),
     FlowWarning("Warning: few rows"),
     JSONProblem("invalid JSON", 7, "config.a"),
+    errors.FlowNotFound("there is no such file"),
+    errors.HTMLError("HTML needs nbconvert"),
 ]
 
 

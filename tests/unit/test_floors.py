@@ -62,6 +62,7 @@ FLOORS = {
     "engines.wire": 2,
     "engines.papermill": 2,
     "execution": 3,
+    "logs": 3,
     "loop": 4,
     "nested": 3,
     "report": 3,
