@@ -98,7 +98,8 @@ def run_instances(
 def _settings(around: context.Context | None, root: str | os.PathLike[str] | None) -> Settings:
     if around is not None:
         given = Path(os.path.abspath(root or around.project_root))
-        return Settings(given, around.python_path)
+        with tracing.unseen():
+            return replace(settings_of(given), root=given, python_path=around.python_path)
     if root is None:
         return settings_of(Path.cwd())
     return replace(settings_of(Path(os.path.abspath(root))), root=Path(os.path.abspath(root)))
