@@ -43,6 +43,7 @@ class Context:
     :param output: the output file. :param events: the events file.
     :param lifeline: descriptor that reaches end-of-file when the driving process is gone.
     :param cells: the code cells in order of execution: ``source``, and ``line`` in the flow's file.
+    :param launcher: address of the session's launcher, where there is one.
     :param warm_process: address of the warm process, if the run is a fork of it.
     :param measuring: what coverage is to measure here.
     :param trace: the file in which the process traces what it reads.
@@ -60,6 +61,7 @@ class Context:
     events: str
     lifeline: int | None = None
     cells: tuple[dict[str, Any], ...] = ()
+    launcher: str | None = None
     warm_process: str | None = None
     measuring: dict[str, Any] | None = None
     trace: str | None = None

@@ -443,7 +443,8 @@ def _watch(
             _drain(reader, echo)
             if wanted is not None and not wanted():
                 raise KeyboardInterrupt
-            if deadline is not None and time.monotonic() > deadline and stopped is None:
+            late = deadline is not None and time.monotonic() > deadline and engine.exit_status is None
+            if late and stopped is None:
                 stopped = f"stopped after {request.timeout:g} s, the run's timeout"
                 engine.stop()
             cells = _cells(engine.outcome)

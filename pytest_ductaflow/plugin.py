@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from pytest_ductaflow.items import InstanceFile
 
 _IDENTIFIER: Final = pytest.StashKey[str]()
-_WARM_PROCESS: Final = pytest.StashKey[str]()
+_LAUNCHER: Final = pytest.StashKey[str]()
 _CHOSE_DIST: Final = pytest.StashKey[bool]()
 _FILES: Final = pytest.StashKey[set[Path]]()
 
@@ -158,7 +158,7 @@ def pytest_configure(config: pytest.Config) -> None:
             warn(config, f"--dist={distribution} {text}")
     else:
         config.stash[_IDENTIFIER] = worker_input["ductaflow_session"]
-        config.stash[_WARM_PROCESS] = worker_input["ductaflow_warm_process"]
+        config.stash[_LAUNCHER] = worker_input["ductaflow_launcher"]
         if worker_input["ductaflow_schedules"]:
             from pytest_ductaflow.scheduling import StartAtOnce
 
@@ -188,11 +188,11 @@ def _check_engine(name: str) -> None:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_configure_node(node: Any) -> None:
-    """All workers of one xdist run are one session, with one warm process."""
+    """All workers of one xdist run are one session, with one launcher."""
     node.workerinput["ductaflow_session"] = node.config.stash[_IDENTIFIER]
-    from pytest_ductaflow.engines import warm
+    from pytest_ductaflow.engines import launcher
 
-    node.workerinput["ductaflow_warm_process"] = warm.address()
+    node.workerinput["ductaflow_launcher"] = str(launcher.current().directory)
     node.workerinput["ductaflow_schedules"] = _schedules(node.config)
 
 
@@ -226,7 +226,7 @@ def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> InstanceFi
     from pytest_ductaflow.session import begin
 
     config = parent.config
-    state = begin(config, config.stash[_IDENTIFIER], config.stash.get(_WARM_PROCESS, None))
+    state = begin(config, config.stash[_IDENTIFIER], config.stash.get(_LAUNCHER, None))
     if not config.pluginmanager.has_plugin("ductaflow-order"):
         order = Order(state, with_needed=config.getoption("--ductaflow-with-needed"))
         config.pluginmanager.register(order, "ductaflow-order")

@@ -14,7 +14,7 @@ from typing import Any, Final, Protocol
 import pytest
 
 from pytest_ductaflow import digests, engines, execution, expectations, leftovers, options, project
-from pytest_ductaflow.engines import preload, warm
+from pytest_ductaflow.engines import launcher, preload, warm
 from pytest_ductaflow.errors import RecordError
 from pytest_ductaflow.execution import Request
 from pytest_ductaflow.explain import explain
@@ -54,7 +54,7 @@ class Session:
     never depends on a scheduler, and nobody waits for anything but a run in progress.
     """
 
-    def __init__(self, config: pytest.Config, identifier: str, warm_process: str | None = None) -> None:
+    def __init__(self, config: pytest.Config, identifier: str, launcher_address: str | None = None) -> None:
         timeout = config.getoption("--ductaflow-timeout")
         self.root: Final = config.rootpath
         self.identifier: Final = identifier
@@ -77,8 +77,8 @@ class Session:
         self._had_turn: set[str] = set()
         self._config = config
         self._refused: set[str] = set()
-        if warm_process is not None:
-            warm.use(warm_process)
+        if launcher_address is not None:
+            launcher.use(launcher_address)
         self._warm = warm.current() if self._forks else None
         if self._warm is not None:
             self._warm.ensure()  # it imports while we collect
@@ -270,7 +270,7 @@ class Session:
                     warn(self._config, f"{module} is not preloaded: {reason}")
 
     def pytest_unconfigure(self) -> None:
-        """Let the warm process go; keep what was learnt about files."""
+        """Let the launcher go; keep what was learnt about files."""
         warm.release()
         if (self.root / RUNS).is_dir():
             digests.of_project(self.root).save()
@@ -305,13 +305,14 @@ class Session:
         return None
 
 
-def begin(config: pytest.Config, identifier: str, warm_process: str | None = None) -> Session:
+def begin(config: pytest.Config, identifier: str, launcher_address: str | None = None) -> Session:
     """The state of this process's session, which begins now if it has not.
 
-    :param identifier: of the session, as records have it. :param warm_process: its address, in a worker.
+    :param identifier: of the session, as records have it.
+    :param launcher_address: of the launcher, in a worker.
     """
     if SESSION not in config.stash:
-        config.stash[SESSION] = Session(config, identifier, warm_process)
+        config.stash[SESSION] = Session(config, identifier, launcher_address)
         config.pluginmanager.register(config.stash[SESSION], "ductaflow-session")
     return config.stash[SESSION]
 

@@ -88,10 +88,15 @@ class Signal:
 
 
 class EngineRun(Protocol):
-    """A run in progress."""
+    """A run in progress.
+
+    :param exit_status: of the run's process, as in ``Popen.returncode``, once it ended; what it left
+        running is ended after it, and only then the run is done.
+    """
 
     done: Signal
     outcome: Outcome
+    exit_status: int | None
 
     def stop(self) -> None:
         """Kill the process and all it started, at once. ``done`` is set soon after."""

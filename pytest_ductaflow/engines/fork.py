@@ -1,14 +1,14 @@
 """A fork of the warm process for each run: no interpreter, kernel or import to wait for, and no port.
 
 The driver hands the warm process one end of a socket pair; the fork speaks Jupyter's messages over it,
-and to nbclient it looks like any kernel. The request's own connection tells the process id and, when all
-that the run started is gone, how it ended.
+and to nbclient it looks like any kernel. Over the request's own connection the fork's supervisor tells the
+process id, how the process ended, and when nothing is left of all that it started. The run ends with its
+process, whoever else still holds its sockets.
 """
 
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import select
 import shutil
@@ -16,6 +16,7 @@ import socket
 import time
 import uuid
 from collections import deque
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -28,10 +29,10 @@ from papermill.engines import NotebookExecutionManager
 
 from pytest_ductaflow import context
 from pytest_ductaflow.capture import OutputText
-from pytest_ductaflow.engines import warm, wire
+from pytest_ductaflow.engines import launcher, warm, wire
 from pytest_ductaflow.engines.base import Task
 from pytest_ductaflow.engines.driver import SAVE_INTERVAL, STOP_TIMEOUT, Client, NotebookRun, TextClient
-from pytest_ductaflow.engines.processes import kill_tree, private_directory
+from pytest_ductaflow.engines.processes import private_directory
 from pytest_ductaflow.errors import DuctaflowError
 from pytest_ductaflow.flow import NATIVE_KERNELS
 from pytest_ductaflow.reader import runs
@@ -53,7 +54,7 @@ class ForkRun(NotebookRun):
     def prepare(self) -> None:
         """Have the fork made."""
         process = warm.current()
-        environment = self.prepare_kernel(warm_process=str(process.directory))
+        environment = self.prepare_kernel(**process.addresses)
         log = self.private / "kernel.log"
         self._fork = Fork(process, self.task.directory, environment, log, flow=str(self.task.flow.path))
 
@@ -71,8 +72,9 @@ class ForkRun(NotebookRun):
     def wait_for_exit(self) -> None:
         """Come back when nothing of the fork is left."""
         if self._fork is not None:
-            self._fork.close()
+            self._fork.wait()
             self.exit_status, self.overdue = self._fork.exit_status, self._fork.overdue
+            self._fork.close()
 
     def stop(self) -> None:
         """Kill the fork and everything it started."""
@@ -99,14 +101,14 @@ class Fork:
         *,
         flow: str = "",
     ) -> None:
-        self.exit_status: int | None = None
         self.overdue = False  # it was asked to end by itself, and had to be killed
         self.language: dict[str, Any] = {}
         self.session = Session(check_pid=False)  # builds messages; nothing is sent by it
         self.shell_channel = self  # where nbclient's widgets send
         self._process = process
         self._pid: int | None = None
-        self._said = b""
+        self._said: dict[str, Any] = {}
+        self._silent = False  # the supervisor: it ended, too
         self._arrived: deque[dict[str, Any]] = deque()
         self._unpacker = wire.Unpacker()
         self._channel, theirs = socket.socketpair()
@@ -114,7 +116,7 @@ class Fork:
             "do": "run",
             "directory": str(directory),
             "environment": environment,
-            "umask": _umask(),
+            "umask": launcher.umask(),
             "log": str(log),
             "flow": flow,
         }
@@ -124,22 +126,17 @@ class Fork:
         except BaseException:
             self._channel.close()
             raise
+        self._lines = wire.Lines(self._control)
 
     def started(self) -> None:
         """Wait until it exists.
 
         :raises DuctaflowError: if it cannot be made.
         """
-        self._control.settimeout(_START_TIMEOUT)
-        try:
-            said = self._next("pid")
-        except TimeoutError:
-            raise DuctaflowError(
-                f"the warm process made no fork within {_START_TIMEOUT:g} s: {self._process.log()}"
-            ) from None
-        if said is None:
-            raise DuctaflowError(f"the warm process ended: {self._process.log()}")
-        self._pid, self.language = said["pid"], said["language"]
+        if not self._hear("pid", _START_TIMEOUT):
+            problem = "ended" if self._silent else f"made no fork within {_START_TIMEOUT:g} s"
+            raise DuctaflowError(f"the warm process {problem}: {self._process.log()}")
+        self._pid, self.language = self._said["pid"], self._said["language"]
 
     def execute(self, code: str, **content: Any) -> str:
         """Ask for the execution of a cell; give the request's id."""
@@ -155,7 +152,7 @@ class Fork:
         parts = [memoryview(part).cast("B") for part in message.get("buffers") or ()]
         left = memoryview(b"".join(wire.pack([self.session.pack(body), *parts])))
         while left:
-            readable, writable, _ = select.select([self._channel], [self._channel], [])
+            readable, writable = self._select(None, [self._channel])
             if readable and not self._receive():
                 return  # it died: whoever waits for the answer learns that
             if writable:
@@ -168,49 +165,49 @@ class Fork:
         :raises DeadKernelError: when there will be no more.
         """
         while not self._arrived:
-            if not select.select([self._channel], [], [], timeout)[0]:
+            if not self._select(timeout)[0]:
                 return None
             if not self._receive():
                 raise DeadKernelError("the kernel died")
         return self._arrived.popleft()
 
     def kill(self) -> None:
-        """Kill it with all it started."""
-        if self._pid is None:
-            with contextlib.suppress(OSError):
+        """Kill it with all it started. Callable from any thread."""
+        with contextlib.suppress(OSError):
+            if self._pid is None:
                 self._control.shutdown(socket.SHUT_RDWR)  # the warm process takes it for our end
-        elif self.exit_status is None:
-            kill_tree(self._pid)
+            else:
+                wire.send_line(self._control, {"do": "end"})
 
     def shut_down(self) -> None:
         """Ask it to end by itself."""
         self.send(self.session.msg("shutdown_request"))
 
-    def close(self) -> None:
-        """Wait until nothing of it is left; kill it if it does not end by itself."""
+    def wait(self) -> None:
+        """Wait until its process ended; kill it if it does not end by itself."""
         if self._pid is None:
             self.shut_down()
-        for limit in (STOP_TIMEOUT, _KILL_TIMEOUT):
-            try:
-                self._control.settimeout(limit)
-                said = self._next("status")
-                self.exit_status = said["status"] if said else None
-                break
-            except TimeoutError:
-                self.overdue = True
-                self.kill()
-        self.release()
+        if not self._hear("status", STOP_TIMEOUT) and not self._silent:
+            self.overdue = True
+            self.kill()
+            self._hear("status", _KILL_TIMEOUT)
 
-    def release(self) -> None:
-        """Close the connections; a fork that still runs is killed by the warm process."""
+    def close(self) -> None:
+        """Wait until nothing is left of what it started, then close the connections."""
+        self._hear("gone", _KILL_TIMEOUT)
         self._control.close()
         self._channel.close()
+
+    @property
+    def exit_status(self) -> int | None:
+        """As in ``Popen.returncode``, once its process has ended."""
+        return self._said.get("status")
 
     def _receive(self) -> bool:
         """Take what has arrived; whether there will be more."""
         try:
-            data = self._channel.recv(1 << 20)
-        except ConnectionError:
+            data = self._channel.recv(1 << 20, socket.MSG_DONTWAIT if self._ended else 0)
+        except (BlockingIOError, ConnectionError):
             return False
         for body, *buffers in self._unpacker.feed(data):
             message = self.session.unpack(body)
@@ -219,23 +216,43 @@ class Fork:
             self._arrived.append(message)
         return bool(data)
 
-    def _next(self, key: str) -> dict[str, Any] | None:
-        """The next message of the warm process that has this key; ``None`` if the process is gone."""
-        while True:
-            line, end, rest = self._said.partition(b"\n")
-            if end:
-                self._said = rest
-                message: dict[str, Any] = json.loads(line)
-                if key in message:
-                    return message
-                continue
-            try:
-                data = self._control.recv(1 << 16)
-            except ConnectionError:
-                return None
-            if not data:
-                return None
-            self._said += data
+    def _select(self, timeout: float | None, writable: Sequence[socket.socket] = ()) -> tuple[Any, Any]:
+        """Whether messages, or the end of all messages, can be read, and what can be written to.
+
+        A process that the run left behind may hold its end of the channel: only the supervisor knows
+        that the run is over.
+        """
+        deadline = None if timeout is None else time.monotonic() + timeout
+        while not self._ended:
+            left = None if deadline is None else max(0.0, deadline - time.monotonic())
+            readable, ready, _ = select.select([self._channel, self._control], writable, [], left)
+            if self._control in readable:
+                self._take_news()
+            if self._channel in readable or ready or not readable:
+                return self._channel in readable, ready
+        return True, []
+
+    @property
+    def _ended(self) -> bool:
+        """Whether there is nobody any more who would send messages."""
+        return self._silent or "status" in self._said
+
+    def _take_news(self) -> None:
+        """Take what the supervisor says."""
+        news = self._lines.receive()
+        self._silent = news is None
+        for said in news or ():
+            self._said |= said
+
+    def _hear(self, what: str, timeout: float) -> bool:
+        """Whether the supervisor says this within ``timeout`` seconds."""
+        deadline = time.monotonic() + timeout
+        while what not in self._said and not self._silent:
+            left = max(0.0, deadline - time.monotonic())
+            if not select.select([self._control], [], [], left)[0]:
+                return False
+            self._take_news()
+        return what in self._said
 
 
 class _ForkClient(TextClient):
@@ -326,7 +343,7 @@ def execute_plainly(manager: NotebookExecutionManager, kernel_name: str, **optio
             python_path=(),
             output=str(output),
             events=str(events),
-            warm_process=str(process.directory),
+            **process.addresses,
         ).save(private / "context.json")
         environment = {**os.environ, context.VARIABLE: str(private / "context.json")}
         fork = Fork(process, Path(place), environment, private / "kernel.log")
@@ -341,14 +358,7 @@ def execute_plainly(manager: NotebookExecutionManager, kernel_name: str, **optio
             raise
         finally:
             fork.shut_down()
+            fork.wait()
             fork.close()
     finally:
         shutil.rmtree(private, ignore_errors=True)
-
-
-def _umask() -> int:
-    """This process's umask. Asking for it by setting it would hit other threads."""
-    for line in Path("/proc/self/status").read_text("ascii").splitlines():
-        if line.startswith("Umask:"):
-            return int(line.split()[1], 8)
-    raise DuctaflowError("this system does not say the process's umask")

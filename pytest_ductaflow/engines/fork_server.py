@@ -1,84 +1,42 @@
-"""The warm process: it has imported a kernel and what flows import, and forks one child per run.
+"""The warm process: it has imported a kernel and what flows import, and each run is a fork of it.
 
-A process of its own, started by ``warm``, with one thread, so that a fork is safe; a module that leaves
+A process of its own, started by the launcher, with one thread, so that a fork is safe; a module that leaves
 threads behind when imported is not preloaded, nor is anything of the project. It listens on a Unix
 socket in a directory that only its user may enter. A connection either keeps it alive and names modules
-to preload, or carries one run: request in; process id, then exit status out. A connection that closes
-before its run ended means that the driver is gone: the run is killed with all it started.
-
-The process is the subreaper of its runs: what they leave behind becomes its child and is killed too.
-With the last connection it removes its directory and ends.
+to preload, or asks for one run: it is handed, with the order, to a slot (see ``slots``), which supervises
+the run and answers. With the last connection the process removes its directory and ends.
 """
 
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import gc
 import importlib
 import json
 import os
 import selectors
 import shutil
-import signal
 import socket
-import struct
 import sys
-import time
 import warnings
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
-
-from pytest_ductaflow import context
 
 _INITIAL: Final = dict(os.environ)  # before a kernel is imported, which sets some
 
 from IPython.core.interactiveshell import InteractiveShell  # noqa: E402
 
-from pytest_ductaflow.engines import fork_child, threads, tracing  # noqa: E402
+from pytest_ductaflow.engines import fork_child, slots, threads, tracing  # noqa: E402
 from pytest_ductaflow.engines.pages import WrittenPages  # noqa: E402
-from pytest_ductaflow.engines.processes import family  # noqa: E402
+from pytest_ductaflow.engines.slots import Slot  # noqa: E402
+from pytest_ductaflow.engines.supervisor import Client, Waker  # noqa: E402
 
-_PR_SET_CHILD_SUBREAPER: Final = 36
-#: Seconds that killed processes have to disappear before their run is reported as ended anyway.
-_KILL_TIMEOUT: Final = 5.0
-#: Seconds between two looks at whether they have.
-_KILL_POLL: Final = 0.005
-#: Of an order, so many bytes go together with the driver's socket.
-_ORDER: Final = 1 << 15
 #: After so many quiet seconds a child is forked in advance beside one run, and beside several.
 _QUIET_ALONE: Final = 0.006
 _QUIET: Final = 0.01
-
-
-@dataclass(eq=False)
-class _Connection:
-    socket: socket.socket
-    received: bytes = b""
-    descriptors: list[int] = field(default_factory=list)
-    run: _Run | None = None
-
-
-@dataclass(eq=False)
-class _Spare:
-    """A fork made while there was time, waiting for its run."""
-
-    pid: int
-    socket: socket.socket
-
-
-@dataclass(eq=False)
-class _Run:
-    pid: int
-    context: str
-    directory: str
-    connection: _Connection
-    looks: bool  # at its pages
-    strays: set[int] = field(default_factory=set)  # what left its process group
-    status: int | None = None  # once it ended
-    give_up: float = 0.0
+#: Bytes of a reason that a pipe takes in one go.
+_SAID: Final = 1 << 15
 
 
 class _Server:
@@ -87,57 +45,52 @@ class _Server:
         self._loaded: list[str] = []
         self._refused: dict[str, str] = state.get("refused", {})
         self._started_afresh = bool(state)
-        self._connections: set[_Connection] = set()
-        self._runs: dict[int, _Run] = {}
+        self._connections: set[Client] = set()
+        self._slots: list[Slot] = []
         self._shared: tracing.Loaded | None = None  # what all forks have in common, once it is complete
-        self._spare: _Spare | None = None
         self._pages = WrittenPages()
         self._looked: set[str] = set()  # flows of which a run looked at its pages
+        self._waker = Waker()
         self._selector = selectors.DefaultSelector()
-        self._selector.register(listener, selectors.EVENT_READ)
-        self._wake, wake = socket.socketpair()
-        self._wakers = (self._wake, wake)
-        for end in self._wakers:
-            end.setblocking(False)
-        self._selector.register(self._wake, selectors.EVENT_READ)
-        signal.signal(signal.SIGCHLD, lambda *_: None)
-        signal.set_wakeup_fd(wake.fileno(), warn_on_full_buffer=False)
-        ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+        for waited_for in (listener, self._waker):
+            self._selector.register(waited_for, selectors.EVENT_READ)
         self._app = fork_child.make_application(_INITIAL)
         for descriptor, received, descriptors in state.get("connections", ()):
             entry = self._add(socket.socket(fileno=descriptor))
-            entry.received, entry.descriptors = received.encode(), descriptors
+            entry.lines.received, entry.lines.descriptors = received.encode(), descriptors
             for kept in (descriptor, *descriptors):
                 os.set_inheritable(kept, False)
         self._preload(state.get("modules", []), state.get("root", ""))
         for entry in self._connections:
-            self._reply(entry, refused=self._refused)
+            entry.tell(refused=self._refused)
 
     def serve(self) -> None:
         """Until the last connection is closed."""
         served = bool(self._connections)
-        while self._connections or self._runs or not served:
-            ending = any(run.status is not None for run in self._runs.values())
-            pause = _KILL_POLL if ending else None if self._spare else self._quiet_time()
-            events = self._selector.select(pause)
-            if not events and self._spare is None:
-                self._spare = self._fork()
+        while self._connections or self._busy() or not served:
+            ready = any(slot.prepared for slot in self._slots)
+            events = self._selector.select(None if ready else self._quiet_time())
+            if not events and not ready:
+                self._prepare_run()
             for key, _ in events:
                 if key.fileobj is self._listener:
                     served = True
                     self._accept()
-                elif key.fileobj is self._wake:
-                    with contextlib.suppress(BlockingIOError):
-                        self._wake.recv(1 << 16)
-                else:
-                    self._read(key.data)
-            for run in list(self._runs.values()):
-                self._check(run)
-        self._drop_spare()
+                elif key.fileobj is self._waker:
+                    self._waker.clear()
+                    self._reap()
+                elif isinstance(key.data, Slot):
+                    self._hear(key.data)
+                elif key.data in self._connections:  # not closed by what came before
+                    self._read(key.data, ended=key.fd == key.data.process)
         gone = self._directory.with_name(f"{self._directory.name}.gone")
         with contextlib.suppress(OSError):
             os.rename(self._directory, gone)  # at once, so that another may start at the same address
         shutil.rmtree(gone, ignore_errors=True)
+
+    def _busy(self) -> int:
+        """How many runs go on."""
+        return sum(slot.busy for slot in self._slots)
 
     def _quiet_time(self) -> float:
         """How long to wait before the next child is forked in advance.
@@ -145,173 +98,115 @@ class _Server:
         Between two runs it costs nobody anything. Beside a run it takes a core, which several runs may
         need themselves; alone, a run has its first cells to begin with, and then there is time.
         """
-        return 0.0 if not self._runs else _QUIET_ALONE if len(self._runs) == 1 else _QUIET
+        busy = self._busy()
+        return 0.0 if not busy else _QUIET_ALONE if busy == 1 else _QUIET
 
     # --- connections ---
 
     def _accept(self) -> None:
         connection, _ = self._listener.accept()
-        credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
-        if struct.unpack("3i", credentials)[1] == os.getuid():
-            self._add(connection)
-        else:
-            connection.close()
+        client = self._add(connection)
+        if client.user != os.getuid():
+            self._drop(client)
 
-    def _add(self, connection: socket.socket) -> _Connection:
-        entry = _Connection(connection)
-        self._connections.add(entry)
-        self._selector.register(connection, selectors.EVENT_READ, entry)
-        return entry
+    def _add(self, connection: socket.socket) -> Client:
+        client = Client(connection)
+        self._connections.add(client)
+        for descriptor in client.descriptors():
+            self._selector.register(descriptor, selectors.EVENT_READ, client)
+        return client
 
-    def _read(self, connection: _Connection) -> None:
-        try:
-            data, descriptors, *_ = socket.recv_fds(connection.socket, 1 << 16, 4)
-        except OSError:
-            data, descriptors = b"", []
-        connection.descriptors += descriptors
-        connection.received += data
-        *lines, connection.received = connection.received.split(b"\n")
-        for line in lines:
-            if line:
-                self._do(connection, json.loads(line))
-        if not data:
-            self._hang_up(connection)
+    def _drop(self, client: Client, *, close: bool = True) -> None:
+        for descriptor in client.descriptors():
+            self._selector.unregister(descriptor)
+        self._connections.discard(client)
+        if close:
+            client.close()
 
-    def _do(self, connection: _Connection, message: dict[str, Any]) -> None:
-        if message["do"] == "run":
-            self._start_run(connection, message)
-        else:
-            self._preload(message["modules"], message["root"])
-            refused = {name: self._refused[name] for name in message["modules"] if name in self._refused}
-            self._reply(connection, refused=refused)
-
-    def _reply(self, connection: _Connection, **message: Any) -> None:
-        with contextlib.suppress(OSError):
-            connection.socket.sendall(json.dumps(message).encode() + b"\n")
-
-    def _hang_up(self, connection: _Connection) -> None:
-        self._selector.unregister(connection.socket)
-        self._connections.discard(connection)
-        if self._connections or self._runs:
-            connection.socket.close()  # the last one is closed by our end, so its owner sees that end
-        for descriptor in connection.descriptors:
-            os.close(descriptor)
-        run = connection.run
-        if run is not None and run.status is None:
-            for process in family(run.pid):
-                with contextlib.suppress(Exception):
-                    process.kill()
-            shutil.rmtree(os.path.dirname(run.context), ignore_errors=True)
+    def _read(self, client: Client, *, ended: bool) -> None:
+        orders = None if ended else client.lines.receive()
+        if orders is None:
+            last = not self._busy() and self._connections == {client}
+            self._drop(client, close=not last)  # the last one is closed by our end, so its owner sees that
+        for order in orders or ():
+            if order["do"] == "run":
+                self._start_run(client, order)
+            else:
+                self._preload(order["modules"], order["root"])
+                client.tell(
+                    refused={name: self._refused[name] for name in order["modules"] if name in self._refused}
+                )
 
     # --- runs ---
 
-    def _start_run(self, connection: _Connection, message: dict[str, Any]) -> None:
-        """Hand a run to the fork that waits for one."""
-        flow = message["flow"]
-        looks = flow not in self._looked and not any(run.looks for run in self._runs.values())
+    def _start_run(self, connection: Client, order: dict[str, Any]) -> None:
+        """Hand a run, with the connection over which it was asked for, to a slot."""
+        flow = order["flow"]
+        looks = flow not in self._looked and not any(slot.looks for slot in self._slots)
         if looks:
             self._looked.add(flow)
-        order = json.dumps({**message, "look": looks}).encode() + b"\n"
+        descriptors = [*connection.lines.descriptors, connection.connection.fileno()]
         while True:
-            spare, self._spare = self._spare or self._fork(), None
+            free = [slot for slot in self._slots if not slot.busy and not slot.stale]
+            slot = max(free, key=lambda slot: slot.prepared, default=None) or self._make_slot()
             try:
-                with spare.socket:
-                    socket.send_fds(spare.socket, [order[:_ORDER]], connection.descriptors)
-                    if len(order) > _ORDER:  # else it may have closed its end already
-                        spare.socket.sendall(order[_ORDER:])
+                slot.run({**order, "look": looks}, descriptors)
                 break
-            except OSError:  # it died while it waited
-                os.waitpid(spare.pid, 0)
-        for descriptor in connection.descriptors:
-            os.close(descriptor)
-        connection.descriptors.clear()
-        found = message["environment"][context.VARIABLE]
-        run = _Run(spare.pid, found, message["directory"], connection, looks)
-        connection.run = self._runs[spare.pid] = run
-        self._reply(connection, pid=spare.pid, language=self._app.kernel.language_info)
+            except OSError:  # it died
+                self._lose(slot)
+        self._drop(connection)
 
-    def _fork(self) -> _Spare:
+    def _prepare_run(self) -> None:
+        """Have a fork made for the next run, unless one waits already."""
+        free = [slot for slot in self._slots if not slot.busy and not slot.stale]
+        if not any(slot.prepared for slot in free):
+            (free[0] if free else self._make_slot()).prepare()
+
+    def _make_slot(self) -> Slot:
         if self._shared is None:  # garbage of the imports goes, the rest is shared with every child
             self._shared = tracing.Loaded()
             gc.collect()
             gc.freeze()
-        ours, theirs = socket.socketpair()
-        pid = os.fork()
-        if pid == 0:
-            status = 1
-            try:
-                ours.close()
-                self._forget_everything()
-                status = fork_child.wait_for_run(self._app, theirs, self._shared, self._pages)
-            except BaseException:
-                sys.excepthook(*sys.exc_info())
-            finally:
-                os._exit(status)
-        theirs.close()
-        return _Spare(pid, ours)
+        loaded = self._shared
+        slot = slots.make(
+            self._forget_everything,
+            lambda orders: fork_child.wait_for_run(self._app, orders, loaded, self._pages),
+            self._app.kernel.language_info,
+        )
+        self._slots.append(slot)
+        self._selector.register(slot.control, selectors.EVENT_READ, slot)
+        return slot
 
-    def _drop_spare(self) -> None:
-        """It lacks what has been imported since: it ends when nobody is left to send it a run."""
-        if self._spare is not None:
-            self._spare.socket.close()
-            os.waitpid(self._spare.pid, 0)
-            self._spare = None
+    def _hear(self, slot: Slot) -> None:
+        """A slot says that its run is over, or is gone."""
+        try:
+            over = bool(slot.control.recv(1 << 10))
+        except OSError:
+            over = False
+        slot.busy = slot.looks = False
+        if not over or slot.stale:
+            self._lose(slot)
+
+    def _lose(self, slot: Slot) -> None:
+        """Let a slot end."""
+        self._slots.remove(slot)
+        self._selector.unregister(slot.control)
+        slot.control.close()
+
+    def _reap(self) -> None:
+        with contextlib.suppress(ChildProcessError):
+            while os.waitpid(-1, os.WNOHANG)[0]:
+                pass
 
     def _forget_everything(self) -> None:
-        """In the child: nothing of the server's is left open."""
-        signal.set_wakeup_fd(-1)
-        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        """In a slot: nothing of the server's is left open."""
+        self._waker.forget()
         self._selector.close()
         self._listener.close()
-        for waker in self._wakers:
-            waker.close()
+        for slot in self._slots:
+            slot.control.close()
         for connection in self._connections:
-            connection.socket.close()
-            for descriptor in connection.descriptors:
-                os.close(descriptor)
-
-    def _check(self, run: _Run) -> None:
-        """See whether a run ended; report it when nothing that it started is left."""
-        if run.status is None:
-            if os.waitid(os.P_PID, run.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
-                return
-            # Not reaped yet, so its number still is that of its process group and of nothing else.
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.killpg(run.pid, signal.SIGKILL)
-            self._kill_strays(run)
-            _, status = os.waitpid(run.pid, 0)
-            run.status = os.waitstatus_to_exitcode(status)
-            run.give_up = time.monotonic() + _KILL_TIMEOUT
-        if self._something_left(run) and time.monotonic() < run.give_up:
-            return
-        del self._runs[run.pid]
-        self._reply(run.connection, status=run.status)
-
-    def _kill_strays(self, run: _Run) -> None:
-        """Kill what left the run's process group: it has become our child, and knows its run."""
-        for pid in _children():
-            if not self._is_known(pid) and _belongs_to(pid, run):
-                for process in family(pid):
-                    run.strays.add(process.pid)
-                    with contextlib.suppress(Exception):
-                        process.kill()
-
-    def _is_known(self, pid: int) -> bool:
-        return pid in self._runs or (self._spare is not None and pid == self._spare.pid)
-
-    def _something_left(self, run: _Run) -> bool:
-        left = False
-        for pid in _children():
-            if self._is_known(pid):
-                continue
-            if os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None:
-                os.waitpid(pid, 0)
-            elif pid in run.strays or _group(pid) == run.pid or _belongs_to(pid, run):
-                run.strays.add(pid)  # while it dies, nothing else tells whose it is
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGKILL)
-                left = True
-        return left
+            connection.close()
 
     # --- modules ---
 
@@ -321,7 +216,7 @@ class _Server:
                 continue
             self._shared = None
             self._looked.clear()
-            self._drop_spare()
+            self._drop_slots()
             if self._started_afresh and (reason := _try_in_a_fork(name, root)):
                 self._refused[name] = reason
                 continue
@@ -333,15 +228,23 @@ class _Server:
             reason = _unsafe(root)
             if reason is None:
                 self._loaded.append(name)
-            elif self._runs:  # too late to start afresh; what is there now was there when they started
+            elif self._busy():  # too late to start afresh; what is there now was there when they started
                 self._refused[name] = reason
             else:
                 self._refused[name] = reason
                 self._start_afresh(modules, root)
 
+    def _drop_slots(self) -> None:
+        """They lack what is imported now: those that are free end, the others when they are."""
+        for slot in list(self._slots):
+            slot.stale = True
+            if not slot.busy:
+                self._lose(slot)
+
     def _start_afresh(self, modules: list[str], root: str) -> None:
         """A module cannot be unloaded: begin again without it, with the same connections."""
-        kept = [(c.socket.fileno(), c.received.decode(), c.descriptors) for c in self._connections]
+        clients = self._connections
+        kept = [(c.connection.fileno(), c.lines.received.decode(), c.lines.descriptors) for c in clients]
         sockets, received = [entry[0] for entry in kept], [fd for entry in kept for fd in entry[2]]
         for descriptor in (self._listener.fileno(), *sockets, *received):
             os.set_inheritable(descriptor, True)
@@ -379,7 +282,7 @@ def _try_in_a_fork(name: str, root: str) -> str | None:
                 reason = _unsafe(root)
             except BaseException as error:
                 reason = f"{type(error).__name__}: {error}"
-            os.write(writer, (reason or "").encode()[:_ORDER])
+            os.write(writer, (reason or "").encode()[:_SAID])
         finally:
             os._exit(0)
     os.close(writer)
@@ -418,34 +321,6 @@ def _is_the_project_s(file: str, root: str) -> bool:
 
 def _threads() -> int:
     return len(os.listdir("/proc/self/task"))
-
-
-def _children() -> list[int]:
-    """Our children: runs, and what became ours when its parent ended."""
-    try:
-        with open(f"/proc/self/task/{os.getpid()}/children", encoding="ascii") as file:
-            return [int(pid) for pid in file.read().split()]
-    except OSError:  # a kernel without that file
-        import psutil
-
-        return [child.pid for child in psutil.Process().children()]
-
-
-def _belongs_to(pid: int, run: _Run) -> bool:
-    with contextlib.suppress(OSError):
-        if f"{context.VARIABLE}={run.context}".encode() in Path(f"/proc/{pid}/environ").read_bytes():
-            return True
-    with contextlib.suppress(OSError):
-        place = os.readlink(f"/proc/{pid}/cwd")
-        return place == run.directory or place.startswith(run.directory + os.sep)
-    return False
-
-
-def _group(pid: int) -> int | None:
-    try:
-        return os.getpgid(pid)
-    except ProcessLookupError:
-        return None
 
 
 def main() -> None:

@@ -1,7 +1,8 @@
-"""papermill's own way: a fresh kernel for each run, started and spoken to by jupyter_client.
+"""papermill's own way: a fresh kernel for each run, spoken to by jupyter_client.
 
 The kernel is this Python, with ipc sockets in a directory that only this user may enter, its own process
-group, and no ``PYTEST_*`` in its environment.
+group, and no ``PYTEST_*`` in its environment. Where there is a launcher, that starts it, and nothing that
+it started outlives it; elsewhere jupyter_client does, and what is found below the kernel is ended with it.
 """
 
 from __future__ import annotations
@@ -16,8 +17,10 @@ from typing import Any, Final
 
 from jupyter_client.kernelspec import KernelSpec, KernelSpecManager
 from jupyter_client.manager import AsyncKernelManager
+from jupyter_client.provisioning import LocalProvisioner
 from papermill.engines import NotebookExecutionManager
 
+from pytest_ductaflow.engines import launcher
 from pytest_ductaflow.engines.base import Task
 from pytest_ductaflow.engines.driver import SAVE_INTERVAL, STOP_TIMEOUT, Client, NotebookRun
 from pytest_ductaflow.engines.processes import kill_group, kill_tree
@@ -25,6 +28,8 @@ from pytest_ductaflow.flow import NATIVE_KERNELS
 
 #: Seconds in which a kernel must be up.
 _START_TIMEOUT: Final = 60
+#: Seconds that what a kernel left behind has to be gone.
+_KILL_TIMEOUT: Final = 10
 
 _EXTENSION_ARGUMENTS: Final = (
     "--IPKernelApp.outstream_class=pytest_ductaflow.engines.kernel.open_stream",
@@ -37,15 +42,17 @@ class PapermillRun(NotebookRun):
 
     def __init__(self, task: Task) -> None:
         self._kernel: Any = None  # its manager
-        self._process: Any = None  # the kernel's Popen
-        self._lifeline: tuple[int, int] | None = os.pipe() if os.name == "posix" else None
+        self._process: Any = None  # the kernel's: a Popen, or like one
+        alone = os.name == "posix" and not launcher.available()  # nobody else ends it if we are killed
+        self._lifeline: tuple[int, int] | None = os.pipe() if alone else None
         self._saving = False
         super().__init__(task)
 
     def connect(self, manager: NotebookExecutionManager, kernel_name: str) -> None:
         """Start a kernel and execute the notebook in it."""
         lifeline = self._lifeline[0] if self._lifeline else None
-        environment = self.prepare_kernel(lifeline=lifeline)
+        address = str(launcher.current().directory) if launcher.available() else None
+        environment = self.prepare_kernel(lifeline=lifeline, launcher=address)
         with open(self.private / "kernel.log", "wb") as log:
             client = _Client(
                 manager,
@@ -69,8 +76,8 @@ class PapermillRun(NotebookRun):
         """The kernel's process exists."""
         self._kernel = kernel
         self._process = getattr(kernel.provisioner, "process", None)
-        if self.stopped and self._process is not None:  # stopped while it started
-            kill_tree(self._process.pid)
+        if self.stopped:  # while it started
+            self._end()
 
     def start_saving(self, **_: Any) -> None:
         """Save the notebook once a second while cells run."""
@@ -84,18 +91,25 @@ class PapermillRun(NotebookRun):
     def stop(self) -> None:
         """Kill the kernel and everything it started."""
         self.stopped = True
-        if self._process is not None:
-            kill_tree(self._process.pid)
+        self._end()
 
     def tidy(self) -> None:
-        """Kill what the kernel left behind."""
-        if self._process is not None:
+        """See that the kernel left nothing behind."""
+        if isinstance(self._process, launcher.Started):
+            self._process.close(_KILL_TIMEOUT)
+        elif self._process is not None:
             kill_tree(self._process.pid)
             if os.name == "posix":
                 kill_group(self._process.pid)
         for descriptor in self._lifeline or ():
             with contextlib.suppress(OSError):
                 os.close(descriptor)
+
+    def _end(self) -> None:
+        if isinstance(self._process, launcher.Started):
+            self._process.end()
+        elif self._process is not None:
+            kill_tree(self._process.pid)
 
     def _reap(self, client: _Client) -> None:
         self.overdue = self._kernel is not None and self._kernel.overdue
@@ -145,6 +159,21 @@ class _KernelManager(AsyncKernelManager):
     async def _async_send_kernel_sigterm(self, restart: bool = False) -> None:
         self.overdue = True
         await super()._async_send_kernel_sigterm(restart)
+
+    async def _async_launch_kernel(self, kernel_cmd: list[str], **options: Any) -> None:
+        local = self.provisioner
+        if not launcher.available() or type(local) is not LocalProvisioner:  # the kernel has its own way
+            await super()._async_launch_kernel(kernel_cmd, **options)
+            return
+        kernel: Any = launcher.current().begin(
+            [os.path.expanduser(part) for part in kernel_cmd],
+            options["stdout"],
+            environment=options["env"],
+            directory=options["cwd"],
+            private=str(Path(self.connection_file).parent),
+        )
+        local.process, local.pid, local.pgid, local.cwd = kernel, kernel.pid, kernel.pid, options["cwd"]
+        self._reconcile_connection_info(local.connection_info)
 
 
 def _kernel_manager(kernel_name: str, private: Path) -> AsyncKernelManager:

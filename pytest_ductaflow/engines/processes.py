@@ -13,14 +13,15 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     import psutil
 
-#: A Unix socket's path holds 107 bytes; jupyter_client appends ``-1`` to ``-5``.
-_SOCKET_LENGTH: Final = 100
+#: A Unix socket's path holds 107 bytes; below a private directory it takes so many of them.
+_SOCKET_LENGTH: Final = 107
+_BELOW: Final = 26
 
 
 def private_directory() -> Path:
     """A new directory that only this user may enter, with a path short enough for sockets in it."""
     directory = tempfile.mkdtemp(prefix="ductaflow-")
-    if os.name == "posix" and len(os.fsencode(directory)) + 2 > _SOCKET_LENGTH:
+    if os.name == "posix" and len(os.fsencode(directory)) + _BELOW > _SOCKET_LENGTH:
         os.rmdir(directory)
         directory = tempfile.mkdtemp(prefix="ductaflow-", dir="/tmp")
     return Path(directory)

@@ -1,9 +1,7 @@
-"""Reaching the warm process (see ``fork_server``): finding the one of this session, or starting it.
+"""Reaching the warm process (see ``fork_server``): the one of this session and environment.
 
-Its address is a directory that only this user may enter. Whoever needs the process connects to the
-socket in there, and starts it if nobody answers; binding the socket decides who does. A session names
-the directory once and hands it on: to xdist's workers as text, to nested runs in their context. Each
-process that uses it keeps one connection open; with the last of them the warm process ends.
+The launcher starts it, in a directory below its own; whoever needs it connects to the socket in there.
+Each process that uses it keeps one connection open; with the last of them the warm process ends.
 
 Light: a session that only collects loads nothing but the standard library here.
 """
@@ -12,25 +10,21 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import hashlib
 import json
 import os
 import socket
-import subprocess
 import sys
 import threading
-import time
+import uuid
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, Final
 
 from pytest_ductaflow import context
-from pytest_ductaflow.engines.processes import private_directory
-from pytest_ductaflow.errors import DuctaflowError
+from pytest_ductaflow.engines import launcher, wire
+from pytest_ductaflow.engines.launcher import Launcher, Service
 
-SOCKET: Final = "socket"
-LOG: Final = "log"
-#: Seconds in which a process that is asked to leave has left.
-_LEAVE_TIMEOUT: Final = 2.0
 #: Variables that act when a process starts: to each set of values belongs a warm process.
 _ACT_AT_START: Final = (
     "PYTHON",
@@ -51,27 +45,24 @@ _ACT_AT_START: Final = (
 )
 
 
-class WarmProcess:
+class WarmProcess(Service):
     """This process's connection to a warm process. Callable from any thread.
 
-    :param directory: its address. It need not exist yet.
+    :param launcher: starts it.
+    :param name: the last part of its address, which names the environment that it has.
     """
 
-    def __init__(self, directory: Path) -> None:
-        self.directory = directory
-        self._keeper: socket.socket | None = None
-        self._lock = threading.Lock()
+    def __init__(self, launcher: Launcher, name: str) -> None:
+        super().__init__(launcher.directory / name, "the warm process")
+        self._launcher = launcher
         self._preload: dict[str, None] = {}
         self._root = ""
         self._replies = b""
-        self._process: subprocess.Popen[bytes] | None = None  # if we started it
 
-    def ensure(self) -> None:
-        """Start it if it does not run; come back at once, without waiting until it is warm."""
-        with self._lock:
-            if self._keeper is None:
-                self._keeper = self._reach()
-                self._send_preload()
+    @property
+    def addresses(self) -> dict[str, Any]:
+        """What the context of a fork says of it."""
+        return {"launcher": str(self._launcher.directory), "warm_process": str(self.directory)}
 
     def preload(self, modules: Iterable[str], project_root: Path) -> None:
         """Have modules imported, once and in the background, so that forks start with them."""
@@ -81,7 +72,7 @@ class WarmProcess:
             self._root = str(project_root)
             self._preload |= wanted
             if self._keeper is not None and new:
-                self._send_preload()
+                self.reached(self._keeper)
 
     def refused(self) -> dict[str, str]:
         """What the warm process said so far that it does not preload, each with the reason."""
@@ -96,116 +87,22 @@ class WarmProcess:
                 found |= json.loads(line)["refused"]
         return found
 
-    def request(self, message: dict[str, Any], descriptors: list[int]) -> socket.socket:
-        """Send a request over a connection of its own.
+    def start(self) -> None:
+        """Have the launcher start it."""
+        flags = ["-Xfrozen_modules=off"] if sys.version_info >= (3, 11) else []  # else debugpy warns
+        self._launcher.serve(self.directory, [sys.executable, *flags, "-c", _MAIN], _environment())
 
-        :raises DuctaflowError: if the warm process cannot be reached or started.
-        """
-        for _ in range(3):
-            self.ensure()
-            try:
-                connection = _connect(self.directory)
-                try:
-                    socket.send_fds(connection, [b"\n"], descriptors)
-                    connection.sendall(json.dumps(message).encode() + b"\n")
-                except BaseException:
-                    connection.close()
-                    raise
-                return connection
-            except OSError:
-                self._forget()  # it is gone: the next round starts another
-        raise DuctaflowError(f"the warm process cannot be reached: {self.log()}")
-
-    def log(self) -> str:
-        """The last lines of what it printed."""
-        with contextlib.suppress(OSError):
-            return "\n".join((self.directory / LOG).read_text("utf-8", "replace").splitlines()[-20:])
-        return "it left no message"
-
-    def release(self) -> None:
-        """Let it go; if nobody else uses it, be back when it and its files are gone."""
-        with self._lock:
-            keeper, self._keeper = self._keeper, None
-            if keeper is None:
-                return
-            with contextlib.suppress(OSError), keeper:
-                keeper.shutdown(socket.SHUT_WR)
-                keeper.settimeout(_LEAVE_TIMEOUT)
-                while keeper.recv(1 << 16):
-                    pass
-            if self._process is not None and not self.directory.exists():  # we were the last
-                with contextlib.suppress(subprocess.TimeoutExpired):
-                    self._process.wait(_LEAVE_TIMEOUT)
-
-    def _forget(self) -> None:
-        with self._lock:
-            if self._keeper is not None:
-                self._keeper.close()
-                self._keeper = None
-
-    def _send_preload(self) -> None:
-        assert self._keeper is not None
+    def reached(self, keeper: socket.socket) -> None:
+        """Tell it what to preload."""
         if self._preload:
             message = {"do": "preload", "modules": list(self._preload), "root": self._root}
             with contextlib.suppress(OSError):
-                self._keeper.sendall(json.dumps(message).encode() + b"\n")
-
-    def _reach(self) -> socket.socket:
-        for _ in range(100):
-            with contextlib.suppress(FileNotFoundError, ConnectionRefusedError):
-                return _connect(self.directory)
-            with contextlib.suppress(OSError):
-                return self._start()
-            time.sleep(0.01)  # somebody else starts it, or the last one is leaving
-        raise DuctaflowError(f"the warm process does not start: {self.log()}")
-
-    def _start(self) -> socket.socket:
-        """Bind its socket, connect to it, and only then start the process that listens: no race.
-
-        :raises OSError: if somebody else was faster.
-        """
-        self.directory.mkdir(mode=0o700, exist_ok=True)
-        path = self.directory / SOCKET
-        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
-            try:
-                listener.bind(str(path))
-            except OSError:
-                with contextlib.suppress(ConnectionRefusedError):
-                    return _connect(self.directory)
-                path.unlink(missing_ok=True)  # of one that was killed
-                listener.bind(str(path))
-            listener.listen(128)
-            connection = _connect(self.directory)
-            flags = ["-Xfrozen_modules=off"] if sys.version_info >= (3, 11) else []  # else debugpy warns
-            command = [sys.executable, *flags, "-c", _MAIN, str(listener.fileno()), str(self.directory)]
-            with open(self.directory / LOG, "ab") as log:
-                self._process = subprocess.Popen(
-                    command,
-                    stdin=subprocess.DEVNULL,
-                    stdout=log,
-                    stderr=log,
-                    cwd=self.directory,
-                    env=_environment(),
-                    pass_fds=[listener.fileno()],
-                    start_new_session=True,
-                )
-            return connection
+                wire.send_line(keeper, message)
 
 
 _MAIN: Final = "from pytest_ductaflow.engines.fork_server import main; main()"
 _known: dict[str, WarmProcess] = {}
 _known_lock: Final = threading.Lock()
-
-
-def use(address: str) -> None:
-    """This is the address of the session that we belong to; for an environment as it is now."""
-    with _known_lock:
-        _known[_fingerprint()] = WarmProcess(Path(address))
-
-
-def address() -> str:
-    """Where the warm process of this session is or will be."""
-    return str(current().directory)
 
 
 def current() -> WarmProcess:
@@ -214,12 +111,9 @@ def current() -> WarmProcess:
         fingerprint = _fingerprint()
         if fingerprint not in _known:
             around = context.current() if not _known else None
-            if around is not None and around.warm_process:
-                directory = Path(around.warm_process)
-            else:
-                directory = private_directory()
-                directory.rmdir()  # the name is what we want; whoever starts the process makes it
-            _known[fingerprint] = WarmProcess(directory)
+            ours = around is not None and around.warm_process  # a kernel has set variables of its own
+            name = Path(ours).name if ours else f"{fingerprint}{_own}"
+            _known[fingerprint] = WarmProcess(launcher.current(), name)
         return _known[fingerprint]
 
 
@@ -230,9 +124,10 @@ def session() -> Iterator[None]:
     What they have imported in advance may be another version then. Sessions in several threads share
     them, until the last one ends.
     """
-    global _sessions
+    global _sessions, _own
     with _known_lock:
         if _sessions == 0:
+            _own = f"-{uuid.uuid4().hex[:4]}"
             _set_aside.update(_known)
             _known.clear()
         _sessions += 1
@@ -243,6 +138,7 @@ def session() -> Iterator[None]:
         with _known_lock:
             _sessions -= 1
             if _sessions == 0:
+                _own = ""
                 ours += _known.values()
                 _known.clear()
                 _known.update(_set_aside)
@@ -252,29 +148,21 @@ def session() -> Iterator[None]:
 
 
 _sessions = 0
+_own = ""  # ends the names of this session's warm processes
 _set_aside: dict[str, WarmProcess] = {}
 
 
 def release() -> None:
-    """Let all go that this process used."""
+    """Let all go that this process used, and the launcher."""
     with _known_lock:
         processes = list(_known.values())
         _known.clear()
     for process in processes:
         process.release()
+    launcher.release()
 
 
 atexit.register(release)
-
-
-def _connect(directory: Path) -> socket.socket:
-    connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    try:
-        connection.connect(str(directory / SOCKET))
-    except BaseException:
-        connection.close()
-        raise
-    return connection
 
 
 def _environment() -> dict[str, str]:
@@ -286,4 +174,5 @@ def _environment() -> dict[str, str]:
 
 def _fingerprint() -> str:
     kept = {key: value for key, value in os.environ.items() if key.startswith(_ACT_AT_START)}
-    return json.dumps(kept, sort_keys=True)
+    text = json.dumps([sys.executable, kept], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:12]

@@ -1,13 +1,22 @@
-"""Messages over a stream socket: each a list of byte strings. Standard library only."""
+"""Messages over a stream socket. Standard library only.
+
+A kernel's are lists of byte strings (:func:`pack`); orders and what is said about processes are lines of
+JSON, which may bring descriptors (:func:`send_line`).
+"""
 
 from __future__ import annotations
 
+import json
+import select
+import socket
 import struct
 from collections.abc import Iterator, Sequence
-from typing import Final
+from typing import Any, Final
 
 _COUNT: Final = struct.Struct("!I")
 _LENGTH: Final = struct.Struct("!Q")
+#: Of a line, so many bytes go together with the descriptors.
+_WITH_DESCRIPTORS: Final = 1 << 15
 
 
 def pack(parts: Sequence[bytes | bytearray | memoryview]) -> list[bytes | bytearray | memoryview]:
@@ -47,3 +56,47 @@ class Unpacker:
             start += length
         del self._data[:start]
         return parts
+
+
+def send_line(connection: socket.socket, message: dict[str, Any], descriptors: Sequence[int] = ()) -> None:
+    """Send a message as a line of JSON, with descriptors."""
+    line = json.dumps(message).encode() + b"\n"
+    if descriptors:
+        socket.send_fds(connection, [line[:_WITH_DESCRIPTORS]], descriptors)
+        line = line[_WITH_DESCRIPTORS:]
+    if line:  # who has all of it may have closed its end already
+        connection.sendall(line)
+
+
+def readable(connection: socket.socket, timeout: float | None) -> bool:
+    """Whether something can be read within some seconds."""
+    poll = select.poll()
+    poll.register(connection, select.POLLIN)
+    return bool(poll.poll(None if timeout is None else timeout * 1000))
+
+
+class Lines:
+    """Messages that arrive as lines of JSON, perhaps with descriptors."""
+
+    def __init__(
+        self, connection: socket.socket, received: bytes = b"", descriptors: Sequence[int] = ()
+    ) -> None:
+        self.connection = connection
+        self.received = received  # of a line that is not complete
+        self.descriptors = list(descriptors)
+
+    def receive(self) -> list[dict[str, Any]] | None:
+        """Take what has arrived: the messages that are complete now; ``None`` if there will be no more."""
+        try:
+            data, descriptors, *_ = socket.recv_fds(self.connection, 1 << 16, 16)
+        except OSError:
+            return None
+        self.descriptors += descriptors
+        *lines, self.received = (self.received + data).split(b"\n")
+        found = [json.loads(line) for line in lines]
+        return found if found or data else None
+
+    def take_descriptors(self) -> list[int]:
+        """The descriptors that came; they are the caller's from now on."""
+        taken, self.descriptors = self.descriptors, []
+        return taken

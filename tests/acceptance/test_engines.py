@@ -113,6 +113,8 @@ def test_what_is_asked_to_be_preloaded_is_or_it_is_said_why_not(project: Path, r
 
 @needs_fork
 def test_workers_share_one_warm_process(project: Path, run_pytest: Run) -> None:
+    warm = "import psutil\nprint(psutil.Process().parents()[1].pid)\n"  # the parent of its supervisor
+    (project / "flows/it.py").write_text(FLOW.replace("print(os.getppid())\n", warm))
     assert run_pytest("instances", "-n", "2").returncode == 0
     assert len(printed(project)) == 4
     assert len(set(printed(project))) == 1

@@ -282,11 +282,12 @@ def test_a_run_starts_without_what_the_last_one_wrote(run: Run) -> None:
 
 
 def test_a_kernel_that_cannot_start_is_red_and_says_why(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    from pytest_ductaflow.engines import papermill, warm
+    from pytest_ductaflow.engines import launcher, papermill, warm
 
     monkeypatch.setattr(papermill, "_EXTENSION_ARGUMENTS", ("--IPKernelApp.outstream_class=no.such.Stream",))
     monkeypatch.setattr(warm, "_MAIN", "import no.such.stream")
     monkeypatch.setattr(warm, "_known", {})
+    monkeypatch.setattr(launcher, "_known", [])
     result = run("print(1)")
     assert result.error["type"] == "KernelError"
     assert "No module named 'no'" in result.error["message"]

@@ -2,11 +2,11 @@
 
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -14,7 +14,7 @@ import psutil
 import pytest
 
 from pytest_ductaflow import engines
-from pytest_ductaflow.engines import warm
+from pytest_ductaflow.engines import launcher, warm
 from pytest_ductaflow.engines.warm import WarmProcess
 from pytest_ductaflow.execution import Request, execute
 
@@ -27,14 +27,15 @@ pytestmark = pytest.mark.skipif("fork" not in engines.available(), reason="forks
 def process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[WarmProcess]:
     """A warm process of this test's own, which ends with it."""
     monkeypatch.setattr(warm, "_known", {})
+    monkeypatch.setattr(launcher, "_known", [])
     (tmp_path / "lib").mkdir()
     monkeypatch.setenv("PYTHONPATH", str(tmp_path / "lib"))
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     monkeypatch.setattr("tempfile.tempdir", None)
     process = warm.current()
     yield process
-    process.release()
-    assert not process.directory.exists()
+    warm.release()
+    assert list(tmp_path.glob("ductaflow-*")) == []
 
 
 @pytest.fixture
@@ -63,10 +64,25 @@ def run(process: WarmProcess, tmp_path: Path) -> Callable[..., str]:
     return run
 
 
+#: Prints the number of the warm process: the parent of the run's supervisor.
+PRINT_WARM = "import os, psutil; print(psutil.Process(os.getppid()).ppid())"
+
+
 def server_of(process: WarmProcess) -> psutil.Process:
+    """The warm process itself."""
     process.ensure()
-    assert process._process is not None
-    return psutil.Process(process._process.pid)
+    return serving(process.directory)
+
+
+def serving(directory: Path) -> psutil.Process:
+    """The process that listens in a directory."""
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        for found in psutil.process_iter(["cmdline"]):
+            if (found.info["cmdline"] or [""])[-1] == str(directory):
+                return found
+        time.sleep(0.01)  # between two looks
+    raise AssertionError(f"nobody listens in {directory}")
 
 
 def refusals(process: WarmProcess, run: Callable[..., str]) -> dict[str, str]:
@@ -169,7 +185,7 @@ def test_the_warm_process_has_one_thread(process: WarmProcess, run: Callable[...
 
 
 def test_runs_share_one_warm_process_nested_ones_too(process: WarmProcess, run: Callable[..., str]) -> None:
-    parents = {run("import os; print(os.getppid())") for _ in range(2)}
+    parents = {run(PRINT_WARM) for _ in range(2)}
     nested = run(
         "from pytest_ductaflow import run_notebook\nrun_notebook('it.py', 'flows', execution_dir='below')",
         name="build",
@@ -181,7 +197,7 @@ def test_runs_share_one_warm_process_nested_ones_too(process: WarmProcess, run: 
 def test_an_environment_that_acts_at_start_has_a_warm_process_of_its_own(
     run: Callable[..., str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    cell = "import os, sys; print(os.getppid(), sys.flags.optimize, os.environ.get('MY_OWN'))"
+    cell = PRINT_WARM[:-1] + ", __import__('sys').flags.optimize, os.environ.get('MY_OWN'))"
     first = run(cell).split()
     monkeypatch.setenv("MY_OWN", "1")
     second = run(cell).split()
@@ -193,18 +209,20 @@ def test_an_environment_that_acts_at_start_has_a_warm_process_of_its_own(
 
 
 def test_a_killed_warm_process_is_replaced(process: WarmProcess, run: Callable[..., str]) -> None:
-    first = run("import os; print(os.getppid())")
+    first = run(PRINT_WARM)
     server = server_of(process)
     server.kill()
     server.wait(5)
-    assert run("import os; print(os.getppid())") != first
+    assert run(PRINT_WARM) != first
 
 
-def test_the_warm_process_that_dies_takes_the_run_with_it_and_it_is_red(tmp_path: Path) -> None:
+@pytest.mark.parametrize("above", [0, 1], ids=["supervisor", "warm process"])
+def test_whoever_dies_above_a_run_takes_it_along_and_it_is_red(
+    process: WarmProcess, tmp_path: Path, above: int
+) -> None:
     flow = tmp_path / "it.py"
-    flow.write_text(
-        HEADER + "# %%\nimport os, signal\nos.kill(os.getppid(), signal.SIGKILL)\nwhile True: pass\n"
-    )
+    kill = f"import psutil; psutil.Process().parents()[{above}].kill()\nwhile True: pass\n"
+    flow.write_text(f"{HEADER}# %%\n{kill}")
     request = Request(
         kind="flow",
         flow=flow,
@@ -218,14 +236,17 @@ def test_the_warm_process_that_dies_takes_the_run_with_it_and_it_is_red(tmp_path
     assert (record.status, (record.error or {})["type"]) == ("error", "DeadKernel")
 
 
-def test_it_goes_with_its_last_client_also_when_that_is_killed(tmp_path: Path) -> None:
+def test_both_go_with_their_last_client_also_when_that_is_killed(tmp_path: Path) -> None:
     client = subprocess.Popen(
         [
             sys.executable,
             "-c",
-            "from pytest_ductaflow.engines import warm\n"
+            "import os\n"
+            "from pytest_ductaflow.engines import launcher, warm\n"
             "warm.current().ensure()\n"
-            "print(warm.current()._process.pid, warm.address(), flush=True)\n"
+            "if os.fork() == 0:\n"  # has all sockets, too, and lives on
+            "    input(); os._exit(0)\n"
+            "print(launcher.current().directory, warm.current().directory, flush=True)\n"
             "input()",
         ],
         stdin=subprocess.PIPE,
@@ -233,17 +254,19 @@ def test_it_goes_with_its_last_client_also_when_that_is_killed(tmp_path: Path) -
         text=True,
     )
     assert client.stdout is not None
-    pid, address = client.stdout.readline().split()
-    server = psutil.Process(int(pid))
+    directories = [Path(word) for word in client.stdout.readline().split()]
+    servers = [serving(directory) for directory in directories]
     client.send_signal(signal.SIGKILL)
+    client.wait()
+    _, alive = psutil.wait_procs(servers, timeout=10)
+    assert alive == []
+    assert not directories[0].exists()
     client.communicate()
-    psutil.wait_procs([server], timeout=5)
-    assert not server.is_running()
-    assert not Path(address).exists()
 
 
 def test_the_socket_is_for_this_user_only(process: WarmProcess) -> None:
     process.ensure()
+    assert process.directory.parent.stat().st_mode & 0o777 == 0o700
     assert process.directory.stat().st_mode & 0o777 == 0o700
 
 
@@ -325,9 +348,7 @@ def test_a_preload_that_hangs_does_not_outlast_the_timeout(
     )
     record = execute(request)
     assert (record.status, (record.error or {})["type"]) == ("error", "Timeout")
-    server_of(process).kill()  # it imports for ever
-    process._keeper = None
-    shutil.rmtree(process.directory)
+    # It imports for ever, and is ended with the session: the fixture sees that.
 
 
 def test_a_long_order_arrives(run: Callable[..., str], monkeypatch: pytest.MonkeyPatch) -> None:
