@@ -212,6 +212,14 @@ def _schedules(config: pytest.Config) -> bool:
     return config.getoption("dist", "no") == "load" and not chosen and bool(instance_files(config))
 
 
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """Flows and builds on the command line stand for their instances; xdist's workers are not there yet."""
+    if any(word in argument for argument in session.config.args for word in (".py", "flows", "builds")):
+        from pytest_ductaflow.arguments import name_instances
+
+        name_instances(session.config)
+
+
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
     """Run directories hold results, never tests."""
     return True if collection_path == config.rootpath / "runs" else None

@@ -199,9 +199,15 @@ class Reporting:
     def _files_of_instances(self) -> set[Path]:
         return instance_files(self._config)
 
-    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
+    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter, exitstatus: int) -> None:
         """How many are green, orange and red, what took long, what warned, and where the status page is."""
         self._summarising = True  # the short summary comes next, and tools look for "FAILED <id>" in it
+        left = terminalreporter.stats.get("deselected") or terminalreporter.stats.get("error")
+        if exitstatus == pytest.ExitCode.NO_TESTS_COLLECTED and not left:
+            from pytest_ductaflow.nothing import why_nothing
+
+            if text := why_nothing(self._config):
+                terminalreporter.write_line(f"ductaflow: {text}", yellow=True)
         if not (self._any or self._lights):
             return
         quiet = terminalreporter.verbosity < 0
