@@ -16,7 +16,7 @@ import socket
 import sys
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -108,12 +108,14 @@ def execute(
     echo: Callable[[str], None] | None = None,
     wanted: Callable[[], bool] | None = None,
     done: Callable[[], Record | None] | None = None,
+    doubts: Callable[[Record], Iterable[reads.Doubt]] | None = None,
 ) -> Record:
     """Execute a request and return its finished record; a red run is a record, not an exception.
 
     :param echo: called with the run's output as it is printed.
     :param done: asked once the directory is ours; a record that it gives is taken instead of a run.
     :param wanted: asked now and then; when it says no, the run is stopped as by Ctrl-C.
+    :param doubts: asked which inputs of the run, if it is not red, do not count.
     :raises RunBusy: if the directory is in use. :raises FlowError, ConfigError: if there is nothing to run.
     :raises KeyboardInterrupt: after the run was stopped and recorded as interrupted.
     """
@@ -136,7 +138,8 @@ def execute(
             {"line": run.flow.line_of_executed(cell), "seconds": seconds} for cell, seconds in outcome.seconds
         ]
         remarks = [outcome.remark] if outcome.remark else []
-        run.end(_error(run, outcome, stopped), reader, outcome.events, remarks, trace=outcome.trace)
+        failure = _error(run, outcome, stopped)
+        run.end(failure, reader, outcome.events, remarks, trace=outcome.trace, doubts=doubts)
     return run.record
 
 
@@ -305,6 +308,7 @@ class Run:
         *,
         interrupted: bool = False,
         trace: Sequence[tuple[str, str, Any]] | None = None,
+        doubts: Callable[[Record], Iterable[reads.Doubt]] | None = None,
     ) -> None:
         """Judge the evidence and write the final record.
 
@@ -342,7 +346,7 @@ class Run:
             made_of = [event["made_of"] for event in ended]
             evidence = freshness.Evidence(self._inputs, self.flow, trace, summary, made_of)
             freshness.fingerprint(self.request, final, evidence)
-            self._doubt(final)
+            self._doubt(final, doubts)
         expectations.judge(final, self.request.expected, self.request.project_root)
         record.write_record(names.path, final)
         self._tell_ended(final)
@@ -351,11 +355,13 @@ class Run:
         for remark in self.flow.parameters.remarks(self.config):
             yield remark.text, f"{self.record.flow}:{remark.line}"
 
-    def _doubt(self, final: Record) -> None:
+    def _doubt(self, final: Record, doubts: Callable[[Record], Iterable[reads.Doubt]] | None) -> None:
         """A run that read what does not count is orange, and not up to date."""
-        if self.request.leftovers and (read := reads.by_run(final.inputs, self.request.leftovers)):
-            final.inputs |= {name: reads.OF_LEFTOVER for names in read.values() for name in names}
-            final.warnings.append({"line": None, "cell": None, "text": reads.leftover_line(read)})
+        found = [*(doubts(final) if doubts is not None else ())]
+        found += reads.of_leftovers(final.inputs, self.request.leftovers)
+        for doubt in found:
+            final.inputs |= dict.fromkeys(doubt.names, doubt.state)
+            final.warnings.append({"line": None, "cell": None, "text": doubt.line})
             final.status = Status.WARNING.value  # it is not red
 
     def _tell_ended(self, final: Record) -> None:

@@ -9,8 +9,8 @@ A record's fingerprint:
 - ``inputs``: path to state. The state is a content digest, or ``missing`` (it was looked for in vain),
   ``exists`` or ``directory`` (its existence was asked for), ``listing …`` for ``path/`` (the digest of
   the names in it), ``all`` for ``path/**`` (a directory that the config names: each file in it counts), or
-  ``changed during the run`` or ``of a leftover``, which are never fresh, or ``appended to``, which is no
-  input at all. Paths are relative to the project root if below it.
+  ``changed during the run`` or one of those in ``reads``, which are never fresh, or ``appended to``, which is
+  no input at all. Paths are relative to the project root if below it.
 - ``outputs``: what was made, nested runs included, relative to the run directory (see ``outputs``).
 - ``environment``: Python's version, the libraries imported with theirs, the directories to import from.
 
@@ -773,7 +773,7 @@ def _input_changes(found: Record, asked: Asked, earlier: Iterable[str]) -> Itera
             continue
         if state == CHANGED:
             yield f"input changed during the last run: {name}"
-        elif state == reads.OF_LEFTOVER:
+        elif state in reads.NEVER_FRESH:
             yield f"input {state}: {name}"
         elif state.startswith(_LISTING):
             try:
@@ -890,6 +890,13 @@ def accept(asked: Asked, found: Record) -> list[str]:
     }
     found.accepted.append({"time": record.now(), "reasons": reasons})
     return why_stale(asked, found)
+
+
+def differs(root: Path, name: str, state: str) -> bool:
+    """Whether an input is not now what it was when it was read, as the record has it."""
+    if state in (EXISTS, DIRECTORY):
+        return not os.path.lexists(root / name)
+    return state == CHANGED or _state_now(root, name.rstrip("/"), state) != state
 
 
 def _state_now(root: Path, name: str, state: str) -> str:

@@ -12,7 +12,7 @@ from typing import Any, Final, cast
 
 import pytest
 
-from pytest_ductaflow import execution
+from pytest_ductaflow import doubts, execution
 from pytest_ductaflow.capture import last_lines
 from pytest_ductaflow.errors import (
     ConfigError,
@@ -215,14 +215,14 @@ class InstanceItem(pytest.Item):
 
     def ensure(self) -> Record | None:
         """The record of this session's run, executing it if nobody has; ``None`` if it is not to be run."""
-        if self._not_to_be_run():
+        if self.is_not_to_be_run():
             return None
         found = self.ductaflow.peek(self)
         if found is None and self._refused() is None:
             return self.ductaflow.known(self) or self._execute(again=False)
         return found or self.ductaflow.peek(self)
 
-    def _not_to_be_run(self) -> bool:
+    def is_not_to_be_run(self) -> bool:
         """Whether a mark keeps pytest from running this. A condition in words is pytest's to evaluate: when
         in doubt it is not run ahead of its turn, and who needs it judges what is there."""
 
@@ -243,10 +243,13 @@ class InstanceItem(pytest.Item):
     def _execute(self, *, again: bool) -> Record:
         """Execute the instance. Another process of this session may be about to, or have just done so."""
         echo = _show if self.config.getoption("capture", "fd") == "no" else None
+        doubts_of = functools.partial(doubts.of_run, self.ductaflow, self)
         done = None if again else functools.partial(self.ductaflow.known, self, locked=True)
         while True:
             try:
-                record = execution.execute(self.request(), echo=echo, wanted=self.ductaflow.wanted, done=done)
+                record = execution.execute(
+                    self.request(), echo=echo, wanted=self.ductaflow.wanted, done=done, doubts=doubts_of
+                )
             except RunBusy:
                 with lock(self.run_directory, wait=True):
                     continue

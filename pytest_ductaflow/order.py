@@ -15,6 +15,7 @@ import pytest
 from pytest_ductaflow import graph
 from pytest_ductaflow.errors import InstanceError
 from pytest_ductaflow.items import InstanceFile, InstanceItem
+from pytest_ductaflow.reads import also_seen
 from pytest_ductaflow.session import Session
 from pytest_ductaflow.strict_json import KeyPath, dotted
 
@@ -89,7 +90,7 @@ class Order:
         """Put what is needed first; refuse shared run directories and cycles."""
         if items == self._arranged:  # nobody touched them since
             return
-        items[:], problems = arrange(items, self._state.project.problems)
+        items[:], problems = arrange(items, self._state.project.problems, self._state.seen_below)
         self._arranged = list(items)
         for file, texts in problems.items():
             self._state.bad_files += 1
@@ -98,13 +99,16 @@ class Order:
 
 
 def arrange(
-    items: Sequence[pytest.Item], mistakes: Mapping[str, Sequence[tuple[KeyPath, str]]]
+    items: Sequence[pytest.Item],
+    mistakes: Mapping[str, Sequence[tuple[KeyPath, str]]],
+    root: Path | None = None,
 ) -> tuple[list[pytest.Item], dict[str, list[str]]]:
     """The items with instances in the order of what they need; ordinary tests keep their places.
 
     An instance that is there twice (``--keep-duplicates``) runs once.
 
     :param mistakes: what is wrong with references: run directory to places and texts.
+    :param root: the project root; what the last runs were seen to read comes first, too.
     :returns: the items, and what is wrong by the node id of its file: references, instances that share a
         run directory, and cycles. Those are left out.
     """
@@ -125,6 +129,8 @@ def arrange(
         texts = [_mistake(item, place, text) for place, text in mistakes[directory]]
         problems.setdefault(_file_of(item), []).extend(texts)
     edges = {key: [other for other in item.instance.needed if other in nodes] for key, item in nodes.items()}
+    if root is not None:
+        edges = also_seen(edges, root)
     ordered, cycles = graph.order(list(nodes), edges)
     for cycle in cycles:
         walk = " → ".join(nodes[key].node_id for key in cycle)

@@ -20,7 +20,7 @@ import pytest
 from xdist.scheduler import LoadScheduling
 from xdist.workermanage import WorkerController
 
-from pytest_ductaflow import graph, project
+from pytest_ductaflow import graph, project, reads
 from pytest_ductaflow.instance import Instance
 from pytest_ductaflow.notices import warn
 from pytest_ductaflow.record import last_duration
@@ -156,6 +156,7 @@ class Scheduling(LoadScheduling):  # type: ignore[misc] # xdist comes without ty
         edges = {
             key: [other for other in needed if other in index_of] for key, needed in directories.values()
         }
+        edges = reads.also_seen(edges, self.config.rootpath)
         # Workers refuse cycles; there is one only if files have changed since. Nobody waits for it.
         ordered = dict.fromkeys(graph.order(list(index_of), edges)[0])
         for key in ordered:

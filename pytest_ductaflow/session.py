@@ -13,7 +13,7 @@ from typing import Any, Final, Protocol
 
 import pytest
 
-from pytest_ductaflow import digests, engines, execution, expectations, leftovers, options, project
+from pytest_ductaflow import digests, doubts, engines, execution, expectations, leftovers, options, project
 from pytest_ductaflow.engines import launcher, preload, warm
 from pytest_ductaflow.errors import RecordError
 from pytest_ductaflow.execution import Request
@@ -44,6 +44,9 @@ class Item(Protocol):
 
     def ensure(self) -> Record | None:
         """The record of this session's run, executing it if nobody has."""
+
+    def is_not_to_be_run(self) -> bool:
+        """Whether a mark keeps pytest from running it."""
 
 
 class Session:
@@ -91,6 +94,14 @@ class Session:
     def wanted(self) -> bool:
         """Whether to go on: not in an xdist worker whose controller is gone."""
         return not self._parallel or os.getppid() == self._parent
+
+    @property
+    def seen_below(self) -> Path | None:
+        """The root whose records order what runs; xdist's controller orders what its workers run.
+
+        A worker that replaces another has to arrange all as that did, although there are new records.
+        """
+        return None if self._parallel else self.root
 
     def needed(self, item: Item) -> list[Item]:
         """The selected instances that come before this one: it refers to their outputs or measures."""
@@ -152,7 +163,7 @@ class Session:
         found = self.peek(item)
         if found is None and not self.force:
             found, _ = execution.up_to_date(self.request(item.instance, item.node_id))
-            if found is None:
+            if found is None or doubts.reads_failed(self, found):
                 return None
             if expectations.judge(found, item.instance.expected, self.root):
                 if not locked:

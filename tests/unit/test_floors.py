@@ -95,6 +95,7 @@ FLOORS = {
     "reporting": 5,
     "scheduling": 5,
     "plugin": 5,
+    "doubts": 5,
     "command": 5,
     "command.project": 5,
     "command.prune": 5,
