@@ -10,6 +10,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from pytest_ductaflow.collected import load_outputs
     from pytest_ductaflow.config import (
         display_config_summary,
         generate_config_markdown,
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
         FlowWarning,
         HTMLError,
         InstanceError,
+        OutputError,
         RecordError,
         RunBusy,
         RunFailed,
@@ -47,6 +49,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _MODULES = {
+    "collected": ("load_outputs",),
     "config": (
         "display_config_summary",
         "generate_config_markdown",
@@ -63,6 +66,7 @@ _MODULES = {
         "FlowWarning",
         "HTMLError",
         "InstanceError",
+        "OutputError",
         "RecordError",
         "RunBusy",
         "RunFailed",
@@ -87,6 +91,7 @@ __all__ = [
     "FlowWarning",
     "HTMLError",
     "InstanceError",
+    "OutputError",
     "RecordError",
     "RunBusy",
     "RunFailed",
@@ -98,6 +103,7 @@ __all__ = [
     "generate_status_report",
     "is_notebook_execution",
     "load_cli_config",
+    "load_outputs",
     "load_runs",
     "record_measure",
     "run_instances",

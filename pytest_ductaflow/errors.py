@@ -73,6 +73,10 @@ class HTMLError(DuctaflowError, RuntimeError):
     """A notebook cannot be converted to HTML: nbconvert or its template is missing."""
 
 
+class OutputError(DuctaflowError):
+    """A file of some run that is missing or cannot be read."""
+
+
 class RecordError(DuctaflowError):
     """A ``run.json`` that is unreadable, damaged or of an unknown schema."""
 

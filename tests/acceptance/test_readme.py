@@ -49,6 +49,7 @@ def test_the_first_flow_gives_what_the_readme_shows(
     for name in re.findall(r"^\| `([\w.]+)`", text, re.MULTILINE):
         assert (directory / name).is_file(), name
     assert "orange" in python("-c", blocks(text, "python")[1]).stdout
+    assert "0.03    1343.9" in python("-c", blocks(text, "python")[2]).stdout
 
     sweep = section("Sweep it")
     assert python("-c", "\n".join(blocks(sweep, "python"))).returncode == 0

@@ -34,6 +34,7 @@ FLOORS = {
     "expectations": 1,
     "measures": 1,
     "notebook_html": 1,
+    "collected": 2,
     "frame": 2,
     "freshness": 2,
     "outputs": 2,
