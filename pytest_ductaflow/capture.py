@@ -80,7 +80,7 @@ class OutputReader:
     """The reading end, in the process that watches a run: new bytes, warning lines and their cells."""
 
     def __init__(self, path: Path) -> None:
-        self._path = path
+        self.path = path
         self._file = open(path, "rb", buffering=0)  # noqa: SIM115 # closed by close()
         self._scanner = WarningScanner()
         self._cells: list[tuple[int, int]] = []  # (offset at which a cell started, cell)
@@ -88,7 +88,7 @@ class OutputReader:
 
     def cell_started(self, cell: int) -> None:
         """Note that what is printed from here on belongs to this cell. Callable from any thread."""
-        self._cells.append((self._path.stat().st_size, cell))
+        self._cells.append((self.path.stat().st_size, cell))
 
     def read(self) -> bytes:
         """The next piece of new output, empty if there is none."""
@@ -204,31 +204,43 @@ def _incomplete(data: bytes) -> int:
     return 0
 
 
-def last_lines(path: Path, count: int) -> list[str]:
-    """The last printed lines, as a terminal would show them: of a progress bar only its last state."""
+def last_lines(path: Path, count: int, printed: int | None = None) -> list[str]:
+    """The last printed lines, as a terminal would show them: of a progress bar only its last state.
+
+    :param printed: so many bytes of the file were printed (``Record.printed``); by default all.
+    """
     try:
         with open(path, "rb") as file:
-            file.seek(max(0, os.fstat(file.fileno()).st_size - (64 << 10)))
-            lines = decode(file.read()).replace("\r\n", "\n").rstrip("\n").split("\n")
+            size = _size(file, printed)
+            file.seek(max(0, size - (64 << 10)))
+            lines = decode(file.read(size - file.tell())).replace("\r\n", "\n").rstrip("\n").split("\n")
     except OSError:
         return []
     shown = [line.rstrip("\r").rsplit("\r", 1)[-1] for line in lines[-count:]]
     return shown if any(shown) else []
 
 
-def excerpt(path: Path, size: int = 20_000) -> str:
-    """Head and tail of an output file, at most ``size`` bytes, with a visible notice between them."""
+def excerpt(path: Path, size: int = 20_000, printed: int | None = None) -> str:
+    """Head and tail of an output file, at most ``size`` bytes, with a visible notice between them.
+
+    :param printed: as for :func:`last_lines`.
+    """
     try:
-        total = path.stat().st_size
         with open(path, "rb") as file:
+            total = _size(file, printed)
             if total <= size:
-                return decode(file.read())
+                return decode(file.read(total))
             head = codecs.getincrementaldecoder("utf-8")("backslashreplace").decode(file.read(size // 2))
             file.seek(total - size // 2)
-            tail = decode(file.read().lstrip(_CONTINUATION))
+            tail = decode(file.read(size // 2).lstrip(_CONTINUATION))
     except OSError:
         return ""
     return f"{head}\n[… {total - size:,} of {total:,} bytes left out; all are in {path.name} …]\n{tail}"
+
+
+def _size(file: Any, printed: int | None) -> int:
+    size = os.fstat(file.fileno()).st_size
+    return size if printed is None else min(size, printed)
 
 
 def _read_at(descriptor: int, count: int, offset: int) -> bytes:

@@ -28,6 +28,7 @@ from pytest_ductaflow import (
     expectations,
     figures,
     freshness,
+    last_words,
     measures,
     outputs,
     reads,
@@ -347,6 +348,8 @@ class Run:
             evidence = freshness.Evidence(self._inputs, self.flow, trace, summary, made_of)
             freshness.fingerprint(self.request, final, evidence)
             self._doubt(final, doubts)
+        if final.error is not None and reader is not None:
+            self._write_last_words(reader.path)
         expectations.judge(final, self.request.expected, self.request.project_root)
         record.write_record(names.path, final)
         self._tell_ended(final)
@@ -364,6 +367,18 @@ class Run:
             final.warnings.append({"line": None, "cell": None, "text": doubt.line})
             final.status = Status.WARNING.value  # it is not red
 
+    def _write_last_words(self, text_file: Path, printed: int | None = None) -> None:
+        """Write the error below what was printed. That it cannot be written changes no light."""
+        final = self.record
+        assert final.error is not None
+        line = last_words.failed(self.directory.stem, final.instance, final.error)
+        script = self.request.engine == "script"  # Python has printed the traceback
+        try:
+            final.printed = last_words.append(text_file, line, final.error, told=script, printed=printed)
+        except OSError as problem:
+            text = f"⚠️ the error is not in {text_file.name}: {problem.strerror}"
+            final.warnings.append({"line": None, "cell": None, "text": text})
+
     def _tell_ended(self, final: Record) -> None:
         made_of = freshness.as_nested(final, self.directory.path, self.request.project_root)
         self._tell(
@@ -376,17 +391,20 @@ class Run:
         )
 
     def refuse(self, error: dict[str, Any]) -> None:
-        """Write a red record and nothing else: what earlier runs wrote may be the last good results.
+        """Write a red record: what earlier runs wrote may be the last good results.
 
-        They stay outputs, so that the next run starts clean.
+        They stay outputs, so that the next run starts clean. Only the text file gets the error at its end.
         """
         self.record = self._new_record()
+        printed = None
         with contextlib.suppress(RecordError):
             last = record.read_record(self.directory.path)
             if last.flow == self.record.flow:
-                self.record.outputs = last.outputs
+                self.record.outputs, printed = last.outputs, last.printed
         self.record.error, self.record.status = error, Status.ERROR.value
         self.record.ended, self.record.duration = record.now(), 0.0
+        if self.directory.output.is_file():
+            self._write_last_words(self.directory.output, printed)
         record.write_record(self.directory.path, self.record)
         self._tell("run")
         self._tell_ended(self.record)

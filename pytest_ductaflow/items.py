@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 import sys
@@ -266,13 +267,11 @@ class InstanceItem(pytest.Item):
     def output_tail(self, record: Record) -> list[str]:
         """The last printed lines; of a failed flow inside a build, that flow's."""
         error = record.error or {}
-        directory, flow = Path(error.get("run") or self.run_directory), record.flow
+        directory = self.run_directory
         if error.get("run"):
-            try:
-                flow = read_record(directory).flow
-            except RecordError:
-                directory = self.run_directory
-        return last_lines(RunDirectory(directory, Path(flow).stem).output, _TAIL)
+            with contextlib.suppress(RecordError):
+                directory, record = Path(error["run"]), read_record(Path(error["run"]))
+        return last_lines(RunDirectory(directory, Path(record.flow).stem).output, _TAIL, record.printed)
 
     def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException], *args: Any, **options: Any) -> Any:
         """A failed run in pytest's manner; other errors as short as they can be."""

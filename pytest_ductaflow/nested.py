@@ -9,11 +9,12 @@ import os
 import sys
 import sysconfig
 import time
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
-from pytest_ductaflow import context, freshness, outputs, record, strict_json
+from pytest_ductaflow import context, freshness, last_words, outputs, record, strict_json
 from pytest_ductaflow.engines import tracing
 from pytest_ductaflow.errors import (
     ConfigError,
@@ -22,7 +23,6 @@ from pytest_ductaflow.errors import (
     RecordError,
     RunBusy,
     RunFailed,
-    describe_error,
     run_failed,
 )
 from pytest_ductaflow.execution import Request, Run, execute, prepare, up_to_date
@@ -54,7 +54,7 @@ def run_notebook(
     """Execute a flow or build with a config, in a directory of its own.
 
     Its output appears on the console and in ``<flow>_execution_output.txt``. Inside a build each line
-    is prefixed with the flow's name.
+    is prefixed with the flow's name. Then a line says how it ended, ``✅ Completed …`` or ``❌ Failed …``.
 
     :param notebook_file: the ``.py`` file; a relative path is looked up in ``notebooks_dir``, in the
         working directory, then below the project root.
@@ -79,50 +79,64 @@ def run_notebook(
     """
     config = dict(config or {})
     no_execute = bool(config.pop("_no_execute", False)) or no_execute
+    stem, directory = Path(notebook_file).stem, Path(os.path.abspath(execution_dir or "."))
+    with contextlib.nullcontext() if no_execute else _telling(stem, directory.name):
+        flow, root = _flow_and_root(Path(notebook_file), notebooks_dir, config, project_root)
+        _check_kernel(kernel_name, flow)
+        request = _request(flow, root, directory, config)
+        request = replace(request, timeout=timeout, export_html=export_html)
+        if no_execute:
+            prepared = prepare(request)
+            _print(f"🔍 Prepared, not executed: {prepared.path}")
+            return prepared.notebook
+        around = context.current()
+        wanted = around.reuse if around else None
+        request = replace(request, reuse=True if wanted is None and reuse else wanted)
+        if request.reuse and reuse is not False and (kept := _reuse(request)) is not None:
+            return _copy(kept, output_suffix)
+        result = execute(request, echo=_Echo(flow.stem if around else None))
+        names = RunDirectory(directory.resolve(), flow.stem)
+        notebook = _copy(names.notebook, output_suffix)
+        if result.light.is_red:
+            raise run_failed(str(names.path), result.error or {})
+        return notebook
+
+
+def _flow_and_root(
+    notebook_file: Path,
+    notebooks_dir: str | os.PathLike[str] | None,
+    config: dict[str, Any],
+    project_root: str | os.PathLike[str] | None,
+) -> tuple[Path, Path]:
     around = context.current()
     if around is None:
         freshness.notice_installations()
     around_root = around.project_root if around else _root_of_run_here()
-    root = Path(project_root or config.get("_project_root") or around_root)
-    root = Path(os.path.abspath(root))
-    flow = _find_flow(Path(notebook_file), notebooks_dir, root)
-    _check_kernel(kernel_name, flow)
-    directory = Path(os.path.abspath(execution_dir or "."))
-    if around is None:
-        config = _with_absolute_references(config, root, directory)
+    root = Path(os.path.abspath(project_root or config.get("_project_root") or around_root))
+    return _find_flow(notebook_file, notebooks_dir, root), root
+
+
+def _request(flow: Path, root: Path, directory: Path, config: dict[str, Any]) -> Request:
+    """What to execute, as the run around this process would have it."""
+    around = context.current()
     request = Request(
         kind="build" if flow.parent.name == "builds" else "flow",
         flow=flow,
         instance=directory.name,
         directory=directory,
-        config=config,
+        config=config if around else _with_absolute_references(config, root, directory),
         project_root=root,
-        timeout=timeout,
-        export_html=export_html,
         python_path=_own_import_path(root),
     )
-    if around:
-        request = replace(
-            request,
-            session=around.session,
-            engine=around.engine,
-            python_path=around.python_path,
-            earlier=written_earlier(around),
-        )
-    wanted = around.reuse if around else None
-    request = replace(request, reuse=True if wanted is None and reuse else wanted)
-    if no_execute:
-        prepared = prepare(request)
-        print(f"🔍 Prepared, not executed: {prepared.path}")
-        return prepared.notebook
-    if request.reuse and reuse is not False and (kept := _reuse(request)) is not None:
-        return _copy(kept, output_suffix)
-    result = execute(request, echo=_Echo(flow.stem if around else None))
-    names = RunDirectory(directory.resolve(), flow.stem)
-    notebook = _copy(names.notebook, output_suffix)
-    if result.light.is_red:
-        raise run_failed(str(names.path), result.error or {})
-    return notebook
+    if around is None:
+        return request
+    return replace(
+        request,
+        session=around.session,
+        engine=around.engine,
+        python_path=around.python_path,
+        earlier=written_earlier(around),
+    )
 
 
 def run_step_flow(
@@ -149,18 +163,28 @@ def run_step_flow(
     notebook_file = notebook_file if notebook_path is None else notebook_path
     if notebook_file is None or step_name is None or instance_name is None:
         raise TypeError("run_step_flow: needs notebook_path, step_name and instance_name")
-    stem, instance = Path(notebook_file).stem, f"{instance_name}{suffix}"
-    print(f"🚀 Starting {stem} | Instance: {instance}")
+    _print(f"🚀 Starting {Path(notebook_file).stem} | Instance: {instance_name}{suffix}")
+    directory = Path("runs", step_name, f"{instance_name}{suffix}")
+    return run_notebook(notebook_file, config=config, execution_dir=directory, reuse=reuse)
+
+
+def _print(line: str) -> None:
+    """Print a line; on a console that has no such characters, as escapes."""
+    encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
+    print(line.encode(encoding, "backslashreplace").decode(encoding))
+
+
+@contextlib.contextmanager
+def _telling(flow: str, instance: str) -> Iterator[None]:
+    """Print how a run ended."""
     started = time.monotonic()
     try:
-        directory = Path("runs", step_name, instance)
-        notebook = run_notebook(notebook_file, config=config, execution_dir=directory, reuse=reuse)
+        yield
     except Exception as error:
-        reason = describe_error(error.error) if isinstance(error, RunFailed) else str(error)
-        print(f"❌ Failed {stem} | Instance: {instance} | Error: {reason}")
+        told = {"type": type(error).__name__, "message": str(error)}
+        _print(last_words.failed(flow, instance, error.error if isinstance(error, RunFailed) else told))
         raise
-    print(f"✅ Completed {stem} | Instance: {instance} | Time: {time.monotonic() - started:.1f}s")
-    return notebook
+    _print(last_words.completed(flow, instance, time.monotonic() - started))
 
 
 def _root_of_run_here() -> str:
@@ -203,7 +227,7 @@ def _reuse(request: Request) -> Path | None:
             run.take(found)
     except (RunBusy, RecordError, FlowError, ConfigError):  # executing it says what is wrong
         return None
-    print(f"♻️ {request.flow.stem}: up to date, not executed again")
+    _print(f"♻️ {request.flow.stem}: up to date, not executed again")
     return run.directory.notebook
 
 

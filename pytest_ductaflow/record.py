@@ -88,7 +88,8 @@ class Record:
     ``measures`` are name to ``{"value": …, "unit": …}``; ``expectations`` are what was judged of them,
     ``{"measure": …, "light": …, "text": …}`` each, and ``own_status`` is then the run's own status, without
     them. What ``inputs``, ``outputs``, ``code`` and ``environment`` hold is described in ``freshness``;
-    ``accepted`` is when somebody declared the run up to date, and despite what.
+    ``accepted`` is when somebody declared the run up to date, and despite what. ``printed`` is the size in
+    bytes of what a red run printed: its error follows in the same file.
     """
 
     kind: str
@@ -118,6 +119,7 @@ class Record:
     scenario: dict[str, Any] = field(default_factory=dict)
     environment: dict[str, Any] = field(default_factory=dict)
     accepted: list[dict[str, Any]] = field(default_factory=list)
+    printed: int | None = None
     schema: int = SCHEMA
 
     @property
@@ -245,6 +247,7 @@ def _check_types(record: Record) -> None:
         and all(map(_is_judgement, record.expectations))
         and isinstance(record.own_status, (str, type(None)))
         and isinstance(record.accepted, list)
+        and isinstance(record.printed, (int, type(None)))
         and isinstance(record.timings, list)
         and all(isinstance(timing, dict) for timing in record.timings)
         and isinstance(record.warnings, list)

@@ -6,6 +6,7 @@ It sees reports only, also those that xdist's workers send: an instance's light 
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import html
 import os
@@ -315,16 +316,19 @@ class Reporting:
             return
         from pytest_ductaflow import strict_json
         from pytest_ductaflow.capture import excerpt
-        from pytest_ductaflow.errors import ConfigError
+        from pytest_ductaflow.errors import ConfigError, RecordError
+        from pytest_ductaflow.record import read_record
 
         properties = dict(report.user_properties)
         directory = Path(self._config.rootpath, str(properties["run_directory"]))
         files = {kind: directory / name for kind, name in _files(str(properties["flow"])).items()}
         if report.passed:
             data.clear()  # "No log output captured." and the tail of what follows
-        data.append(
-            html.escape(f" output: {files['log'].name} ".center(80, "-") + "\n" + excerpt(files["log"]))
-        )
+        printed = None
+        with contextlib.suppress(RecordError):
+            printed = read_record(directory).printed  # the error is shown already
+        output = excerpt(files["log"], printed=printed)
+        data.append(html.escape(f" output: {files['log'].name} ".center(80, "-") + "\n" + output))
         try:
             config = strict_json.dumps(strict_json.redact(strict_json.load(files["config"])))
         except ConfigError as error:

@@ -188,7 +188,7 @@ def _row(path: Path, record: Record, place: Place) -> Row:
         "timings": [[timing.get("line"), timing.get("seconds")] for timing in record.timings],
         "error": _error(record, path, place) if record.error else None,
         "config": shown(config),
-        "output": _output(path, names.stem, _LINES),
+        "output": _output(path, names.stem, _LINES, record.printed),
         "files": None if tuple(there) == USUAL_FILES else there,
         "figures": [f"{_relative(path, place.runs)}/{name}" for name in figures.of_run(names.notebook)],
         "needs": _needs(record, path, place),
@@ -278,9 +278,9 @@ def _last_change(path: Path) -> float:
         return 0
 
 
-def _output(path: Path, stem: str, count: int) -> list[str]:
+def _output(path: Path, stem: str, count: int, printed: int | None = None) -> list[str]:
     file = RunDirectory(path, stem).output
-    lines = last_lines(file if file.exists() else path / CLI_OUTPUT_NAME, count)
+    lines = last_lines(file if file.exists() else path / CLI_OUTPUT_NAME, count, printed)
     return [_short(line) for line in lines]
 
 

@@ -199,7 +199,7 @@ def test_a_conductor_runs_steps_and_writes_the_report(project: Path, python: Run
     assert "🚀 Starting first | Instance: s2" in result.stdout
     assert "3 rows, host h" in result.stdout
     assert "✅ Completed first | Instance: s9 | Time: " in result.stdout
-    assert "❌ Failed first | Instance: sNone | Error: flows/first.py:" in result.stdout
+    assert "❌ Failed first | Instance: sNone | Error: TypeError: unsupported operand type" in result.stdout
     page = (project / "runs/report.html").read_text("utf-8")
     data = json.loads(page.partition('id="data">')[2].partition("</script>")[0])
     lights = {row["name"]: row["light"] for row in data["rows"]}

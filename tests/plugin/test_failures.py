@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -119,7 +120,14 @@ def test_only_the_last_twenty_printed_lines_are_shown(ran: Ran) -> None:
     project, result = ran
     assert section(part(result, "fit-a_b"), "Captured stdout call") == [f"line {i}" for i in range(10, 30)]
     output = project.root / "runs/fit/fit-a_b/fit_execution_output.txt"
-    assert output.read_text().splitlines() == [f"line {i}" for i in range(30)]
+    *text, last = output.read_text("utf-8").splitlines()
+    assert text[:31] == [*(f"line {i}" for i in range(30)), "Traceback (most recent call last):"]
+    assert text[-2:] == ["ValueError: negative flow: -1", "second line"]
+    assert last == "❌ Failed fit | Instance: fit-a_b | Error: ValueError: negative flow: -1"
+    page = (project.root / "runs/conductor_status_report.html").read_text("utf-8")
+    rows = json.loads(page.partition('id="data">')[2].partition("</script>")[0])["rows"]
+    [shown] = [row["output"] for row in rows if row["path"] == "fit/fit-a_b"]
+    assert shown[-1] == "line 29"
 
 
 def test_the_short_summary_says_place_error_and_instance(ran: Ran) -> None:

@@ -29,6 +29,7 @@ FLOORS = {
     "tables": 1,
     "flow": 1,
     "record": 1,
+    "last_words": 1,
     "capture": 1,
     "context": 1,
     "expectations": 1,
