@@ -25,6 +25,8 @@ from pytest_ductaflow.strict_json import KeyPath, kind_of
 
 _LIMITS: Final = ("min", "warn_min", "warn_max", "max")  # in this order they must not fall
 _TOLERANCES: Final = ("rtol", "atol", "warn_rtol", "warn_atol")
+#: So many measures are named where one was not recorded.
+_NAMED: Final = 10
 _KEYS: Final = {
     **dict.fromkeys(_LIMITS, "a finite number"),
     "equals": "a finite number, true or false, or a string",
@@ -133,7 +135,7 @@ def _judged(expectation: Expectation, made: Record, root: Path) -> tuple[Status,
     """The status of one measure, and the line that says why."""
     measure = made.measures.get(expectation.measure)
     if measure is None:
-        return Status.ERROR, f"{expectation.measure} was not recorded"
+        return Status.ERROR, f"{expectation.measure} was not recorded{_recorded(expectation, made)}"
     value, bounds = measure["value"], expectation.bounds
     problems = [*_outside_limits(value, bounds), *_unequal(value, bounds)]
     others = [*bounds.values()]
@@ -146,6 +148,17 @@ def _judged(expectation: Expectation, made: Record, root: Path) -> tuple[Status,
     if problems:
         text += f", {' and '.join(problem for one, problem in problems if one is status)}"
     return status, text
+
+
+def _recorded(expectation: Expectation, made: Record) -> str:
+    """What was recorded instead."""
+    if not made.measures:
+        return " (no measure was)"
+    names = [*made.measures]
+    shown = ", ".join(names[:_NAMED]) + (f" and {len(names) - _NAMED:,} more" if len(names) > _NAMED else "")
+    near = difflib.get_close_matches(expectation.measure, names, 1)
+    hint = f": did you mean {near[0]!r}?" if near else ""
+    return f"{hint} (recorded: {shown})"
 
 
 _Problems = Iterator[tuple[Status, str]]

@@ -28,11 +28,11 @@ from pytest_ductaflow.execution import Request
 from pytest_ductaflow.flow import line_of_cell
 from pytest_ductaflow.instance import Instance, Mark, lines_of, load_instances
 from pytest_ductaflow.options import executes_nothing
+from pytest_ductaflow.printable import coloured, plain
 from pytest_ductaflow.record import Record, RunDirectory, child_records, lock, read_record
 from pytest_ductaflow.report import failure
 from pytest_ductaflow.representation import represent
 from pytest_ductaflow.session import SESSION
-from pytest_ductaflow.strict_json import encodable
 
 #: More warning lines of one run than this are summarised.
 FLOOD: Final = 100
@@ -60,7 +60,7 @@ class InstanceFile(pytest.File):
         except Exception as error:  # ours, but one file must not keep the others from running
             problem = f"{os.path.relpath(self.path, session.root)}:1: {type(error).__name__}: {error}"
         session.bad_files += 1
-        raise self.CollectError(encodable(problem))
+        raise self.CollectError(plain(problem))
 
     def _item(self, instance: Instance, decorators: list[pytest.MarkDecorator]) -> InstanceItem:
         item: InstanceItem = InstanceItem.from_parent(self, name=instance.name, instance=instance)
@@ -79,7 +79,8 @@ class InstanceFile(pytest.File):
         entry.lines = [f"{excinfo.value}\n"]
         shown.reprtraceback.reprentries = [entry]
         assert shown.reprcrash is not None
-        shown.reprcrash.message = str(excinfo.value)
+        text = str(excinfo.value)  # the short summary has the file already, and cuts what is too long
+        shown.reprcrash.message = text.replace(f"{self.nodeid}:", "line ", 1)
         return shown
 
     @functools.cached_property
@@ -173,7 +174,7 @@ class InstanceItem(pytest.Item):
         self._tell(record)
         lines = self.output_tail(record)
         if lines:
-            self.add_report_section("call", "stdout", "\n".join(lines) + "\n")
+            self.add_report_section("call", "stdout", coloured("\n".join(lines)) + "\n")
         raised = self._warn(record)
         if record.light.is_red:
             raise RunFailed(str(self.run_directory), record.error or {})
@@ -312,11 +313,13 @@ class InstanceItem(pytest.Item):
     def _warning_texts(self, record: Record) -> list[str]:
         found = list(_warnings_of(record, self.run_directory, self.ductaflow.root))
         if len(found) <= FLOOD:
-            return [f"{text} ({place})" for text, place in found]
+            return [plain(f"{text} ({place})") for text, place in found]
         common = Counter(text for text, _ in found).most_common(3)
         shown = "; ".join(f"{text} (×{count})" for text, count in common)
         where = f"{self.instance.run_directory}/{Path(record.flow).stem}_execution_output.txt"
-        return [f"{len(found):,} warning lines, most often: {shown}. All are in {where} and the record"]
+        return [
+            plain(f"{len(found):,} warning lines, most often: {shown}. All are in {where} and the record")
+        ]
 
 
 def _warnings_of(record: Record, directory: Path, root: Path) -> Iterator[tuple[str, str]]:

@@ -125,7 +125,10 @@ class Reporting:
             self._reported.add(report.nodeid)
         light = light_of(report)
         if light is not None:
-            self._lights[report.nodeid] = light.light
+            if report.skipped and hasattr(report, "wasxfail"):
+                self._lights[report.nodeid] = "xfailed"
+            elif report.when != "teardown" or report.nodeid not in self._lights:
+                self._lights[report.nodeid] = light.light
         elif report.failed and (hasattr(report, "ductaflow") or self._is_instance(report.nodeid)):
             self._lights[report.nodeid] = Status.ERROR.light
             self._endings.failed(report.nodeid)
@@ -242,6 +245,8 @@ class Reporting:
             markup = {"yellow" if light == "orange" else light: True}
             terminalreporter.write(f"{counts[light]} {light}", **markup)
             terminalreporter.write("  ")
+        if counts["xfailed"]:
+            terminalreporter.write(f"{counts['xfailed']} xfailed  ", yellow=True)
         if fresh := sum(outcome.fresh for outcome in self._endings.outcomes):
             terminalreporter.write(f"({fresh} up to date)")
         terminalreporter.line("")

@@ -13,7 +13,8 @@ from typing import Any
 
 import pytest
 
-from pytest_ductaflow.errors import describe_error
+from pytest_ductaflow.errors import EXPECTATION_ERROR, describe_error
+from pytest_ductaflow.printable import coloured, plain
 from pytest_ductaflow.report import failure
 
 
@@ -30,23 +31,31 @@ def represent(
 
     :param excinfo: the exception that stands for it in this process.
     :param error: the record's error. :param sections: title and text of what stands below it.
-    :param style: pytest's ``--tb``. :param place: what the short summary adds in parentheses.
+    :param style: pytest's ``--tb``. :param place: the id, for the style that shows none.
     :param root: the project root, to read source lines from.
     """
     shown = excinfo.getrepr(style="long")
     crash, trace = shown.reprcrash, shown.reprtraceback
     assert crash is not None
     crash.path, crash.lineno = str(error.get("file")), error.get("line") or 1
-    message = describe_error(error)
-    if style == "line":  # pytest prints file and line before it
-        message = describe_error({"type": error.get("type"), "message": error.get("message")})
-    crash.message = f"{message} ({place})"
+    if style == "line":  # pytest prints file and line before it, and no id
+        said = {key: error.get(key) for key in ("type", "message")}
+        crash.message = f"{plain(describe_error(said))} ({place})"
+    else:
+        crash.message = plain(_in_summary(error))
     trace.extraline = None
     trace.reprentries = _entries(trace.reprentries[-1], crash, error, style, root)
     if style != "line":
         for title, text in sections:
             shown.addsection(title, text)
     return shown
+
+
+def _in_summary(error: dict[str, Any]) -> str:
+    """What pytest's short summary says behind the id, and cuts to the terminal's width."""
+    if error.get("type") == EXPECTATION_ERROR:  # where it is expected says less than what
+        return str(error.get("message", "")).partition("\n")[0]
+    return describe_error(error)
 
 
 def _entries(template: Any, crash: Any, error: dict[str, Any], style: str, root: Path) -> list[Any]:
@@ -59,7 +68,7 @@ def _entries(template: Any, crash: Any, error: dict[str, Any], style: str, root:
 
     message = failure.error_lines(error)
     if style == "native" and error.get("traceback"):
-        return [entry(str(error["traceback"]).splitlines())]
+        return [entry(coloured(str(error["traceback"])).splitlines())]
     frames = failure.frames(error, root)
     if style == "line" or not frames:
         return [entry(message)]

@@ -11,11 +11,13 @@ import contextlib
 import json
 import os
 from collections.abc import Generator, Iterator, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final
 
 import pytest
 
+from pytest_ductaflow.errors import FlowWarning
 from pytest_ductaflow.notices import warn
 
 if TYPE_CHECKING:
@@ -60,6 +62,7 @@ class Endings:
         ended.light, ended.scenario = light, json.loads(scenario)
         ended.fresh = "up_to_date" in properties
         ended.failed = report.failed or (report.when == "teardown" and ended.failed)
+        ended.xfailed = report.skipped and hasattr(report, "wasxfail")
         if report.when == "call":
             ended.seconds = report.duration
         if properties.get("warnings"):
@@ -157,6 +160,7 @@ class FailuresByCause:
         self._config = config
         self._endings = endings
         self._taken: dict[str, tuple[list[Any], list[Any]]] = {}
+        self._flow_warnings: set[int] = set()  # ids of the terminal's reports of warning lines
         #: How many failures were shown together with others.
         self.together = 0
 
@@ -166,7 +170,13 @@ class FailuresByCause:
     ) -> Generator[None, None, None]:
         """Outside of the terminal's own wrapper, which prints failures before all other implementations."""
         style = self._config.getoption("tbstyle", "auto")
-        if self._config.getoption("--ductaflow-tracebacks") == "clusters" and style not in _NO_TRACEBACKS:
+        clusters = self._config.getoption("--ductaflow-tracebacks") == "clusters"
+        warnings = terminalreporter.stats.get("warnings")
+        if warnings and clusters and terminalreporter.verbosity >= 0:  # they are shown by cause
+            terminalreporter.stats["warnings"] = [
+                one for one in warnings if id(one) not in self._flow_warnings
+            ]
+        if clusters and style not in _NO_TRACEBACKS:
             for category in ("failed", "error"):
                 if reports := terminalreporter.stats.get(category):
                     shown = self._shown(reports)
@@ -176,6 +186,17 @@ class FailuresByCause:
             yield
         finally:
             self.put_back(terminalreporter)
+            if warnings:
+                before = {id(one) for one in warnings}
+                came = [one for one in terminalreporter.stats["warnings"] if id(one) not in before]
+                terminalreporter.stats["warnings"] = [*warnings, *came]
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_warning_recorded(self, warning_message: Any) -> None:
+        """Know the reports that the terminal, which came before us, has just made of warning lines."""
+        terminal = self._config.pluginmanager.get_plugin("terminalreporter")
+        if terminal is not None and issubclass(warning_message.category, FlowWarning):
+            self._flow_warnings.update(map(id, terminal.stats.get("warnings", ())[-1:]))
 
     def put_back(self, terminalreporter: pytest.TerminalReporter) -> None:
         """Let the terminal have all reports again, and those that came since."""
@@ -213,11 +234,35 @@ class FailuresByCause:
         if report.when == "setup":  # it was not run: there is nothing to open
             steps.pop("open")
         title, *lines = cluster_lines(cluster, steps)
-        return _StandIn("", (report.location[0], None, title), {}, "failed", "\n".join(lines), report.when)
+        whole = None if report.when == "setup" else report.longrepr
+        shown = _FirstOfCluster(lines, whole)
+        sections = [] if whole is None else report.sections
+        place = (report.location[0], None, title)
+        return _StandIn("", place, {}, "failed", shown, report.when, sections)  # type: ignore[arg-type]
 
 
 class _StandIn(pytest.TestReport):
     """A report that pytest prints like any other."""
+
+
+@dataclass(frozen=True)
+class _FirstOfCluster:
+    """What a cluster's instances have in common, and below it the failure of the first of them.
+
+    :param whole: pytest's representation of that failure, ``None`` to leave it out.
+    """
+
+    lines: Sequence[str]
+    whole: Any
+
+    def toterminal(self, writer: Any) -> None:
+        """Print it, as pytest asks of a representation."""
+        for line in self.lines:
+            writer.line(line)
+        if hasattr(self.whole, "toterminal"):
+            self.whole.toterminal(writer)
+        elif self.whole is not None:
+            writer.line(str(self.whole))
 
 
 class PutBack:

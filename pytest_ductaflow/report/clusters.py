@@ -183,21 +183,32 @@ def _common_message(messages: Sequence[str]) -> str:
     for column, text in zip(
         zip(*(one.values for one in parsed), strict=True), parsed[0].texts[1:], strict=True
     ):
-        pieces += [_placeholder(column), text]
+        pieces += [_placeholder(column, in_name=pieces[-1].endswith("_")), text]
     return "".join(pieces) + " …" * any(len(message) > _COMPARED for message in distinct)
 
 
-def _placeholder(column: Sequence[_Value]) -> str:
-    """What stands for the values that a place of the message has in its members."""
+def _placeholder(column: Sequence[_Value], *, in_name: bool) -> str:
+    """What stands for the values that a place of the message has in its members.
+
+    :param in_name: the values are part of names, such as ``JFK_1``.
+    """
     first = column[0]
     if all(value.text == first.text for value in column):
         return first.text
     kinds = {value.kind for value in column}
     if kinds == {"quoted"}:
         shown = f"{first.text[0]}…{first.text[-1]}" if first.text[0] in "'\"`“«" else "'…'"
+    elif kinds == {"number"} and not in_name and not any(value.is_list for value in column):
+        return _range([value.text for value in column])
     else:
         shown = _PLACEHOLDERS[first.kind] if len(kinds) == 1 else "…"
     return f"{shown}, …" if any(value.is_list for value in column) else shown
+
+
+def _range(numbers: Sequence[str]) -> str:
+    """``7.5 … 76``: the lowest and the highest, as they were written."""
+    ordered = sorted(numbers, key=lambda text: float(text.replace(",", "").replace("−", "-")))
+    return f"{ordered[0]} … {ordered[-1]}"
 
 
 # --- scenarios ----------------------------------------------------------------------------------------

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any, Final
 
 from pytest_ductaflow.expectations import are_equal
+from pytest_ductaflow.printable import plain
 from pytest_ductaflow.report import rows
 from pytest_ductaflow.report.rows import Place, Row
-from pytest_ductaflow.report.summary import plain
 
 #: What is compared of each run.
 _COMPARED: Final = ("light", "seconds", "measures")

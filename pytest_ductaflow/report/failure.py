@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from pytest_ductaflow import strict_json
 from pytest_ductaflow.errors import EXPECTATION_ERROR, RecordError
+from pytest_ductaflow.printable import coloured, plain
 from pytest_ductaflow.record import Record, RunDirectory, read_record
 
 #: Source lines shown above and below the failing one; the failing cell's beginning is cut to fit.
@@ -60,8 +61,8 @@ def error_lines(error: dict[str, Any]) -> list[str]:
     """``E   ValueError: …``, all lines of the message; where a library raised it, that place."""
     kind, message = str(error.get("type", "Error")), str(error.get("message", ""))
     if kind == EXPECTATION_ERROR:
-        return [f"E   {line}" for line in message.splitlines()]
-    first, *rest = (f"{kind}: {message}" if message else kind).splitlines()
+        return [f"E   {plain(line)}" for line in message.splitlines()]
+    first, *rest = map(plain, (f"{kind}: {message}" if message else kind).splitlines())
     lines = [f"E   {first}", *(f"E     {line}" for line in rest)]
     innermost = (error.get("frames") or [{}])[-1]
     if innermost.get("file") and _is_library(innermost["file"]):
@@ -83,7 +84,7 @@ def sections(
     failed_in, failed = _failed_run(record, directory)
     found = []
     if error.get("traceback") and (whole_traceback or is_chained(error)):
-        found.append(("traceback", str(error["traceback"]).rstrip()))
+        found.append(("traceback", coloured(str(error["traceback"]).rstrip())))
     for step in error.get("via", ()):
         found.append(
             ("raised through", f"{step.get('file')}:{step.get('line')}, in run {_shown(directory, root)}")
@@ -142,4 +143,6 @@ def _source(path: Path, line: int, *, whole_cell: bool) -> list[str]:
     while last > line and not text[last - 1].strip():
         last -= 1
     numbered = range(first, last + 1)
-    return [f"{'>' if number == line else ' '}   {text[number - 1]}" for number in numbered]
+    return [
+        f"{'>' if number == line else ' '}   {plain(text[number - 1].expandtabs())}" for number in numbered
+    ]

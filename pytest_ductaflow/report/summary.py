@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
+from pytest_ductaflow.printable import plain
 from pytest_ductaflow.report.clusters import Cluster
 from pytest_ductaflow.strict_json import encodable
 
@@ -21,12 +22,11 @@ SYMBOLS: Final = {"green": "●", "orange": "▲", "red": "✖"}
 #: Instances of a cluster that are named; slowest instances; clusters of warnings in the terminal.
 _NAMED: Final = 3
 _SLOWEST: Final = 3
-_CLUSTERS: Final = 5
+_CLUSTERS: Final = 20
 #: Bytes of a Markdown summary, of which GitHub takes 1 MiB for each step; characters of a cell in it.
 _SIZE: Final = 300_000
 _CELL: Final = 300
 
-_CONTROL: Final = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 _MARKUP: Final = re.compile(r"[\\`*_\[\]|~#!$]|:(?=//)")
 
 
@@ -36,6 +36,7 @@ class Outcome:
 
     :param path: its run directory below that of all runs, ``""`` if it has none.
     :param fresh: it was up to date. :param failed: also, it failed as a test: red, and not expected to be.
+    :param xfailed: it failed as its mark ``xfail`` expects; it counts as such, not as red.
     """
 
     id: str
@@ -45,6 +46,7 @@ class Outcome:
     seconds: float | None = None
     fresh: bool = False
     failed: bool = False
+    xfailed: bool = False
 
     @property
     def name(self) -> str:
@@ -71,8 +73,8 @@ class Summary:
 
     @property
     def lights(self) -> Counter[str]:
-        """How many instances have which light."""
-        return Counter(outcome.light for outcome in self.outcomes)
+        """How many instances have which light; ``xfailed`` are those that failed as expected."""
+        return Counter("xfailed" if outcome.xfailed else outcome.light for outcome in self.outcomes)
 
     @property
     def fresh(self) -> int:
@@ -111,7 +113,7 @@ def warning_lines(warnings: Sequence[Cluster]) -> Iterator[str]:
     for cluster in warnings[:_CLUSTERS]:
         yield from cluster_lines(cluster)
     if len(warnings) > _CLUSTERS:
-        yield f"… and {len(warnings) - _CLUSTERS:,} more"
+        yield f"… and {len(warnings) - _CLUSTERS:,} more (--ductaflow-tracebacks=all: each)"
 
 
 def slowest_line(summary: Summary) -> str:
@@ -128,11 +130,6 @@ def duration(seconds: float) -> str:
     return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
 
 
-def plain(text: str) -> str:
-    """The text in one line that moves no cursor."""
-    return _CONTROL.sub(lambda match: match[0].encode("unicode-escape").decode(), encodable(text))
-
-
 # --- Markdown ---
 
 
@@ -143,6 +140,8 @@ def markdown(summary: Summary) -> str:
     facts = [f"{len(summary.outcomes):,} instances"]
     if summary.fresh:
         facts.append(f"{summary.fresh:,} up to date")
+    if counts["xfailed"]:
+        facts.append(f"{counts['xfailed']:,} xfailed")
     if summary.slowest:
         facts.append("slowest: " + ", ".join(f"{_cell(name)} {duration(s)}" for name, s in summary.slowest))
     if summary.page:

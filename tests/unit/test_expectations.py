@@ -152,12 +152,15 @@ def test_the_record_is_worst_of_run_and_expectations_and_can_be_judged_again(tmp
     assert (run.status, run.own_status) == ("error", "warning")
     assert run.error == {
         "type": "ExpectationError",
-        "message": "x = 5, expected at most 1\nz was not recorded\nw was not recorded",
+        "message": "x = 5, expected at most 1\nz was not recorded (recorded: x, y)\nw was not recorded (recorded: x, y)",
         "file": "instances/a.json",
         "line": 4,
     }
     assert describe_error(run.error) == "instances/a.json:4: ExpectationError: x = 5, expected at most 1"
-    assert failure.error_lines(run.error)[:2] == ["E   x = 5, expected at most 1", "E   z was not recorded"]
+    assert failure.error_lines(run.error)[:2] == [
+        "E   x = 5, expected at most 1",
+        "E   z was not recorded (recorded: x, y)",
+    ]
     text = "⚠️ y = 6, over 1 (warn_max)"
     orange = {"line": None, "cell": None, "text": text, "measure": "y", "place": "instances/a.json:5"}
     assert run.warnings == [printed, orange]

@@ -21,6 +21,7 @@ FLOORS = {
     "percent": 1,
     "reader": 1,
     "injection": 1,
+    "printable": 0,
     "status": 0,
     "strict_json": 0,
     "instance": 1,

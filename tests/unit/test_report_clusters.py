@@ -31,8 +31,9 @@ def messages(*texts: str) -> list[str]:
 @pytest.mark.parametrize(
     ("first", "second", "shown"),
     [
-        ("negative flow: -3", "negative flow: 4.5e-7", "negative flow: N"),
-        ("1,234 rows", "12 rows", "N rows"),
+        ("negative flow: -3", "negative flow: 4.5e-7", "negative flow: -3 … 4.5e-7"),
+        ("1,234 rows", "12 rows", "12 … 1,234 rows"),
+        ("off by −5", "off by 0.5", "off by −5 … 0.5"),
         ("no column 'dep_delay' in 7 rows", "no column 'arr_delay' in 7 rows", "no column '…' in 7 rows"),
         ('no origin "JFK"', 'no origin "LGA"', 'no origin "…"'),
         ("'O\\'Hare' failed", '"x" failed', "'…' failed"),
@@ -56,8 +57,8 @@ def messages(*texts: str) -> list[str]:
             "run UUID",
         ),
         ("commit 1234567", "commit deadbeef1", "commit …"),
-        ("JFK_1 failed\nat 3", "JFK_7 failed\nat 4", "JFK_N failed\nat N"),
-        ("took 3.5s of 4s", "took 4s of 4s", "took Ns of 4s"),
+        ("JFK_1 failed\nat 3", "JFK_7 failed\nat 4", "JFK_N failed\nat 3 … 4"),
+        ("took 3.5s of 4s", "took 4s of 4s", "took 3.5 … 4s of 4s"),
     ],
 )
 def test_messages_that_differ_in_values_are_one(first: str, second: str, shown: str) -> None:
@@ -104,8 +105,10 @@ def test_a_cluster_counts_instances_and_the_biggest_is_first() -> None:
         failure("a/3", "row 1"),
     ]
     first, second = clusters(found, {f"a/{number}": {} for number in range(10)})
-    assert first == Cluster("flows/assign.py:88", "ValueError", "row N", "row 1", 2, 10, ["a/2", "a/3"], [])
-    assert first.title == "2 of 10: flows/assign.py:88 ValueError: row N"
+    assert first == Cluster(
+        "flows/assign.py:88", "ValueError", "row 1 … 2", "row 1", 2, 10, ["a/2", "a/3"], []
+    )
+    assert first.title == "2 of 10: flows/assign.py:88 ValueError: row 1 … 2"
     assert (second.message, second.count) == ("rare", 1)
     assert clusters([], {}) == []
 

@@ -43,9 +43,9 @@ def test_a_cluster_is_at_most_three_lines() -> None:
 
 
 def test_of_warnings_the_biggest_clusters_are_shown() -> None:
-    lines = list(warning_lines([cluster(1)] * 7))
-    assert len(lines) == 11
-    assert lines[-1] == "… and 2 more"
+    lines = list(warning_lines([cluster(1)] * 22))
+    assert len(lines) == 41
+    assert lines[-1] == "… and 2 more (--ductaflow-tracebacks=all: each)"
     assert list(warning_lines([])) == []
 
 
