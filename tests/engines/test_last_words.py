@@ -51,7 +51,7 @@ def test_the_error_is_in_no_notebook_no_tail_and_no_warning(run: Run) -> None:
     ("cell", "options", "said"),
     [
         ("import os; os._exit(3)", {}, "DeadKernel: the kernel exited with status 3, in the cell that"),
-        ("import time; time.sleep(1000)", {"timeout": 5}, "Timeout: stopped after 5 s, the run's timeout"),
+        ("import time; time.sleep(1000)", {"timeout": 15}, "Timeout: stopped after 15 s, the run's timeout"),
         ("import sys; sys.exit(2)", {}, "SystemExit: stopped early: exit status 2"),
         ("y = = 2", {}, "SyntaxError: invalid syntax (it.py, line 6)"),
         ("class E(Exception): pass\nraise E", {}, "E"),
@@ -168,9 +168,7 @@ def test_an_error_that_does_not_fit_on_the_disk_is_one_line(
     assert read_record(result.directory).printed is None
 
 
-@pytest.mark.parametrize(
-    "instead", ["", "os.mkdir(name)", "os.symlink('/etc/passwd', name)", "os.mkfifo(name)"]
-)
+@pytest.mark.parametrize("instead", ["os.symlink('/etc/passwd', name)", "os.mkfifo(name)"])
 def test_what_the_flow_put_in_the_place_of_its_text_file_is_not_touched(run: Run, instead: str) -> None:
     result = run(f"import os\nname = 'it_execution_output.txt'\nos.unlink(name)\n{instead}\n1 / 0")
     assert (result.status, result.error["type"]) == ("error", "ZeroDivisionError")
