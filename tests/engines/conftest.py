@@ -30,6 +30,12 @@ class Outcome:
 
     @property
     def printed(self) -> bytes:
+        """What the run printed: the text file up to the error that stands at the end of a red one."""
+        return self.text[: self.record.printed]
+
+    @property
+    def text(self) -> bytes:
+        """The text file."""
         return (self.directory / "it_execution_output.txt").read_bytes()
 
     @property

@@ -25,6 +25,7 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
 from pytest_ductaflow.engines import available, warm
 from pytest_ductaflow.execution import Request, execute
+from pytest_ductaflow.record import read_record
 
 #: papermill without us: the notebook as jupytext reads it, the config as papermill's parameter.
 PLAIN: Final = "plain papermill"
@@ -158,7 +159,9 @@ class Executed:
 
     @property
     def printed(self) -> bytes:
-        return (self.directory / f"{self._flow.stem}_execution_output.txt").read_bytes()
+        """What the run printed, without the error at the end of a red one's text file."""
+        text = (self.directory / f"{self._flow.stem}_execution_output.txt").read_bytes()
+        return text[: read_record(self.directory).printed]
 
     def cell(self, name: str) -> NotebookNode:
         """A cell that was executed."""

@@ -291,7 +291,7 @@ def test_a_kernel_that_cannot_start_is_red_and_says_why(run: Run, monkeypatch: p
     result = run("print(1)")
     assert result.error["type"] == "KernelError"
     assert "No module named 'no'" in result.error["message"]
-    *said, last = result.printed.decode().splitlines()
+    *said, last = result.text.decode().splitlines()
     assert "No module named 'no'" in "\n".join(said)
     assert last.startswith("❌ Failed it | Instance: one | Error: KernelError: the kernel did not start: ")
     assert (result.record.duration or 0) < 15

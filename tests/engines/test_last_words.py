@@ -20,12 +20,12 @@ Run = Callable[..., Outcome]
 def ending(result: Outcome) -> str:
     """What stands below what the run printed."""
     assert result.record.printed is not None
-    return result.printed[result.record.printed :].decode()
+    return result.text[result.record.printed :].decode()
 
 
 def test_an_exception_stands_at_the_end_as_a_script_shows_it(run: Run) -> None:
     result = run("print('Warning: odd', end='')", "def f(x):\n    return 1 / x\n\nf(0)")
-    assert result.printed.decode().startswith("Warning: odd\nTraceback (most recent call last):\n")
+    assert result.text.decode().startswith("Warning: odd\nTraceback (most recent call last):\n")
     assert '  File "flows/it.py", line 9, in <module>\n' in ending(result)
     assert '  File "flows/it.py", line 7, in f\n    return 1 / x\n' in ending(result)
     assert ending(result).endswith(
@@ -65,7 +65,7 @@ def test_the_error_is_in_no_notebook_no_tail_and_no_warning(run: Run) -> None:
 )
 def test_every_red_says_what_is_known(run: Run, cell: str, options: dict[str, object], said: str) -> None:
     result = run("print('printed')", cell, **options)
-    assert result.printed.startswith(b"printed\n")
+    assert result.text.startswith(b"printed\n")
     *above, last = ending(result).splitlines()
     assert last.startswith(f"❌ Failed it | Instance: one | Error: {said}")
     assert above
@@ -92,7 +92,7 @@ def test_an_interrupted_run_says_so(run: Run, monkeypatch: pytest.MonkeyPatch) -
 def test_other_runs_files_hold_what_was_printed(run: Run, text: str) -> None:
     result = run(f"print({text!r}, end='')")
     assert not result.record.light.is_red
-    assert (result.printed, result.record.printed) == (text.encode(), None)
+    assert (result.text, result.record.printed) == (text.encode(), None)
 
 
 def request(tmp_path: Path, engine: str, cells: str, name: str = "it") -> Request:
@@ -157,7 +157,7 @@ def test_an_error_that_does_not_fit_on_the_disk_is_one_line(
 
     monkeypatch.setattr(last_words, "append", full)
     result = run("print('printed')\n1 / 0")
-    assert (result.status, result.error["type"], result.printed) == (
+    assert (result.status, result.error["type"], result.text) == (
         "error",
         "ZeroDivisionError",
         b"printed\n",
