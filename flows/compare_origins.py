@@ -1,8 +1,8 @@
 # %% [markdown]
 # # Compare the airports
 #
-# One table and one figure from the results of all runs of the build `delays`. The config names their files
-# below `runs/`: that is all it takes for this flow to run after them.
+# One table and one figure from the results of all runs of the build `delays`. The instance names their files
+# with `{"$paths": …}`: that is all it takes for this flow to run after them.
 
 # %% tags=["parameters"]
 # Parameters cell - injected by papermill
@@ -22,8 +22,8 @@ vars().update(unpack_config(config, "Compare the airports", locals()))
 # %% [markdown]
 # ## Read
 #
-# `models` is a list of files, or one pattern: then whatever is there gets compared. In an instance, paths
-# below `runs/` arrive as absolute paths; in a script they are relative to the project root.
+# `models` is a list of files, as from an instance, or one pattern, relative to the project root, as for a
+# script: then whatever is there gets compared.
 
 # %%
 import calendar

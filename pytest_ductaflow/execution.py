@@ -68,6 +68,7 @@ class Request:
     :param reuse: as in the :class:`~pytest_ductaflow.context.Context`, for runs nested in this one.
     :param earlier: what earlier flows of the same build wrote: name to digest.
     :param expected: what is expected of the measures.
+    :param needed: run directories that references lead to, as the record keeps them.
     :param remarks: what makes the run orange whatever it prints: a text and its place.
     :param leftovers: run directories that belong to no instance any more, ``runs/<step>/<instance>``.
     """
@@ -90,6 +91,7 @@ class Request:
     earlier: Mapping[str, str] = field(default_factory=dict)
     expected: tuple[Expectation, ...] = ()
     leftovers: frozenset[str] = frozenset()
+    needed: Mapping[str, str] = field(default_factory=dict)
     remarks: tuple[tuple[str, str], ...] = ()
 
     def __post_init__(self) -> None:
@@ -432,6 +434,7 @@ class Run:
             pid=os.getpid(),
             config=self.config,
             scenario=request.scenario,
+            needed=dict(request.needed),
             environment={"python": platform.python_version(), "platform": sys.platform},
         )
 

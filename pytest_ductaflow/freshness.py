@@ -96,6 +96,10 @@ class Asked(Protocol):
     def import_path(self) -> tuple[str, ...]:
         """Directories to import from, absolute."""
 
+    @property
+    def needed(self) -> Mapping[str, str]:
+        """The run directories that references lead to, each with why it is left out, or ``""``."""
+
 
 # --- what is declared ----------------------------------------------------------------------------
 
@@ -647,6 +651,7 @@ def why_stale(asked: Asked, found: Record, earlier: Iterable[str] = ()) -> list[
         *_nested_changes(found, asked),
         *_clock(found),
         *_config_changes(found, asked),
+        *_needed_changes(found, asked),
         *_code_changes(found, asked),
         *_input_changes(found, asked, earlier),
         *_output_changes(found, asked),
@@ -722,6 +727,18 @@ def _differences(old: Any, new: Any, place: str, key: str = "") -> Iterator[str]
 def _shown(value: Any, key: str) -> str:
     text = strict_json.dumps(strict_json.redact({key: value})[key], indent=None).strip()
     return text if len(text) <= _LONGEST_VALUE else f"{text[: _LONGEST_VALUE - 1]}…"
+
+
+def _needed_changes(found: Record, asked: Asked) -> Iterator[str]:
+    """Not what others wrote, that is inputs, but which others there are."""
+    for name in dict.fromkeys([*asked.needed, *found.needed]):
+        old, new = found.needed.get(name), asked.needed.get(name)
+        if new is None:
+            yield f"needed: {name} is no longer referred to"
+        elif old is None and not new:
+            yield f"needed: {name} is new"
+        elif old != new:
+            yield f"needed: {name} {f'is left out: {new}' if new else f'is no longer left out ({old})'}"
 
 
 def _code_changes(found: Record, asked: Asked) -> Iterator[str]:
@@ -880,6 +897,7 @@ def accept(asked: Asked, found: Record) -> list[str]:
     made = {name: outputs.state_of(os.path.normpath(asked.directory / name), known) for name in found.outputs}
     found.outputs = {name: state for name, state in made.items() if state is not None}
     found.config = {**asked.config, "_project_root": str(root)}
+    found.needed = dict(asked.needed)
     libraries = {name: version_of(name) for name in found.environment["libraries"]}
     found.environment |= {
         "python": platform.python_version(),

@@ -113,6 +113,20 @@ class Need:
 
 
 @dataclass(frozen=True)
+class Several:
+    """A reference that takes what there is: a pattern, a whole step, or ``{"$paths": …}``.
+
+    :param where: the place in the instance: ``("config", "models")``.
+    :param paths: run directories that it leads to, and the absolute paths of the list.
+    """
+
+    text: str
+    where: KeyPath
+    paths: Mapping[str, str]
+    as_list: bool = False
+
+
+@dataclass(frozen=True)
 class Instance:
     """A named flow or build with its config: one test item, one run directory.
 
@@ -127,6 +141,7 @@ class Instance:
     :param needs: ``all``: what it needs has to be green or orange; ``finished``: of what only patterns lead
         to, what is not is left out.
     :param needed: when resolved: run directories of the instances that it needs, and why.
+    :param several: when resolved, with ``finished``: of what something may be left out.
     :param place: where in the file the instance stands, for :func:`lines_of`.
     :param expected: what is expected of the run's measures.
     :param remarks: what makes the run orange whatever it prints: a text and its place.
@@ -145,6 +160,7 @@ class Instance:
     mentions: tuple[Mention, ...] = ()
     needs: Literal["all", "finished"] = "all"
     needed: Mapping[str, Need] = field(default_factory=dict)
+    several: tuple[Several, ...] = ()
     expected: tuple[Expectation, ...] = ()
     remarks: tuple[tuple[str, str], ...] = ()
 
@@ -350,7 +366,8 @@ def _expand(data: Any, text: str, file: Path, root: Path) -> list[Instance]:
     marks = tuple(_mark(mark, ("marks", index)) for index, mark in enumerate(data.get("marks", ())))
     variants = list(_variants(data, root))
     namer = _namer(data, file.stem)
-    has_dollar = references.has_dollar(base) or any(references.has_dollar(v.values) for v in variants)
+    configs = (about.merged(base), *(variant.values for variant in variants))
+    has_dollar = any(map(references.has_dollar, configs))
     locator = Locator(root)
     inputs_of = _inputs(data.get("inputs", []), root)
     instances: list[Instance] = []
@@ -367,7 +384,7 @@ def _expand(data: Any, text: str, file: Path, root: Path) -> list[Instance]:
         try:
             _check_own_keys(config)
             fill = _Filler(config)
-            config = _fill(config, fill, ("config",))
+            config = about.merged(_fill(config, fill, ("config",)))
             plain = references.checked(config, ("config",)) if has_dollar else config
             place_of = functools.partial(_place_of, variant=variant, data=data)
             mentions = references.in_config(config, locator, f"{RUNS}/{step}/{name}", place_of)

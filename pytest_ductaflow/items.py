@@ -146,10 +146,10 @@ class InstanceItem(pytest.Item):
         """
         for needed in self.ductaflow.needed(self):
             record = needed.ensure()
-            if record is not None and record.light.is_red and self.ductaflow.reads(self, needed):
+            if record is not None and record.light.is_red and self.ductaflow.stops(self, needed):
                 return self._refuse(f"needs {needed.node_id}, which failed")
-        red = self.ductaflow.red_before(self)
-        return self._refuse(f"needs {red}, whose last run failed") if red else None
+        reason = self.ductaflow.refusal(self)
+        return self._refuse(reason) if reason else None
 
     def _refuse(self, reason: str) -> str:
         refused = self.ductaflow.peek(self)

@@ -27,6 +27,7 @@ from pytest_ductaflow.execution import PROCESS_SESSION, Request
 from pytest_ductaflow.expectations import Expectation
 from pytest_ductaflow.frame import frame_of
 from pytest_ductaflow.instance import Instance, parse_instances, text_of_instances
+from pytest_ductaflow.needed import Needed
 from pytest_ductaflow.nested import written_earlier
 from pytest_ductaflow.record import Record
 from pytest_ductaflow.settings import Settings, settings_of
@@ -159,6 +160,7 @@ class _Loop:
             raise ConfigError(f"{_NAME}: dependency cycle: {' → '.join(cycles[0])}")
         self.order: Final = [self._instances[key] for key in ordered]
         self._made: dict[str, Record | None] = {}
+        self._needed = Needed(self._project, settings.root, self._made)
         self._taken: set[str] = set()
         self._stack = contextlib.ExitStack()
 
@@ -188,7 +190,7 @@ class _Loop:
         self._made[key] = None
         if not _is_skipped(instance):
             request = self._request(instance)
-            reason = self._red_before(instance)
+            reason = self._needed.refusal(instance)
             self._made[key] = execution.refuse(request, reason) if reason else self._run(request, key)
         return self._made[key]
 
@@ -212,6 +214,7 @@ class _Loop:
         around, directory = self._around, self.directory_of(instance)
         if directory.parent.is_symlink():
             raise RecordError(f"{directory.parent} is a symbolic link: an instance writes below runs only")
+        instance, needed = self._needed.without_left_out(instance, _NAME)
         return Request(
             kind=instance.kind,
             flow=self._settings.root / instance.flow,
@@ -228,25 +231,9 @@ class _Loop:
             reuse=not self._forced,
             earlier=written_earlier(around) if around else {},
             expected=instance.expected,
+            needed=needed,
             remarks=instance.remarks,
         )
-
-    def _red_before(self, instance: Instance) -> str | None:
-        """Why an instance is not to be executed: what it refers to is red."""
-        for key, need in instance.needed.items():
-            path = self._settings.root / key
-            if not need.texts or not (path / record.RECORD_NAME).exists():
-                continue
-            made = self._made.get(key)
-            if made is not None and made.light.is_red:
-                return f"needs {key}, which failed"
-            try:
-                red = made is None and record.read_record(path).light.is_red
-            except RecordError:
-                red = True
-            if red:
-                return f"needs {key}, whose last run failed"
-        return None
 
     def frame(self, df: pandas.DataFrame) -> pandas.DataFrame:
         """The records, in the order of the rows."""

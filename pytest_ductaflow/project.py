@@ -9,10 +9,11 @@ run directory that no instance has any more leads nowhere.
 from __future__ import annotations
 
 import bisect
+import contextlib
 import difflib
 import functools
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fnmatch import translate
 from pathlib import Path
@@ -20,7 +21,7 @@ from typing import Any
 
 from pytest_ductaflow import graph
 from pytest_ductaflow.errors import InstanceError
-from pytest_ductaflow.instance import Instance, Need, load_instances
+from pytest_ductaflow.instance import Instance, Need, Several, load_instances
 from pytest_ductaflow.names import without_group
 from pytest_ductaflow.references import DEPTH, RUNS, Mention, is_in, is_wild, run_directory_of
 from pytest_ductaflow.strict_json import KeyPath, dotted
@@ -36,6 +37,7 @@ class Resolved:
     :param instances: run directory to instance, in the order of collection.
     :param node_ids: run directory to pytest's id of the instance.
     :param problems: run directory to mistakes: the place in its file, and what is wrong.
+    :param in_error: instance files that cannot be read; which instances they hold is not known.
     :param dropped: what is not waited for, because that would close a cycle: an instance's run directory,
         the reference, the run directory that it leads to.
     """
@@ -44,6 +46,7 @@ class Resolved:
     node_ids: dict[str, str] = field(default_factory=dict)
     problems: dict[str, list[tuple[KeyPath, str]]] = field(default_factory=dict)
     dropped: list[tuple[str, Mention, str]] = field(default_factory=list)
+    in_error: tuple[str, ...] = ()
 
     def describe_dropped(self) -> str | None:
         """One line for what is not waited for; ``None`` if there is nothing."""
@@ -65,21 +68,24 @@ def files(root: Path, patterns: Iterable[str]) -> list[Path]:
     return sorted(found, key=lambda file: file.relative_to(root).parts)
 
 
-def load(root: Path, patterns: Iterable[str]) -> dict[str, Instance]:
-    """All instances of a project by node id, in the order of collection. Files in error are left out."""
+def load(root: Path, patterns: Iterable[str]) -> tuple[dict[str, Instance], tuple[str, ...]]:
+    """All instances of a project by node id, in the order of collection.
+
+    :returns: the instances, and the names of the files that cannot be read.
+    """
     found: dict[str, Instance] = {}
+    in_error: list[str] = []
     for file in files(root, patterns):
-        found |= load_file(file, root)
-    return found
+        try:
+            found |= _load_file(file, root)
+        except InstanceError as error:  # its own error, when it is collected
+            in_error.append(error.file)
+    return found, tuple(in_error)
 
 
-def load_file(file: Path, root: Path) -> dict[str, Instance]:
-    """The instances of a file by node id; none if it is in error, or somebody else's."""
-    try:
-        name = file.relative_to(root).as_posix()
-        return {f"{name}::{instance.name}": instance for instance in load_instances(file, root)}
-    except (InstanceError, ValueError):
-        return {}
+def _load_file(file: Path, root: Path) -> dict[str, Instance]:
+    name = file.relative_to(root).as_posix()
+    return {f"{name}::{instance.name}": instance for instance in load_instances(file, root)}
 
 
 def of_ids(node_ids: Iterable[str], root: Path, patterns: Iterable[str]) -> dict[str, Instance]:
@@ -88,7 +94,8 @@ def of_ids(node_ids: Iterable[str], root: Path, patterns: Iterable[str]) -> dict
     known: dict[str, Instance] = {}
     for name in dict.fromkeys(node_id.split("::")[0] for node_id in plain):
         if name.endswith(".json"):
-            known |= load_file(root / name, root)
+            with contextlib.suppress(InstanceError):  # somebody else's, or changed since it was collected
+                known |= _load_file(root / name, root)
     found = around({key: known[key] for key in plain.values() if key in known}, root, patterns)
     resolved = {found.node_ids[directory]: instance for directory, instance in found.instances.items()}
     return {node_id: resolved[key] for node_id, key in plain.items() if key in resolved}
@@ -106,13 +113,16 @@ def around(known: Mapping[str, Instance], root: Path, patterns: Iterable[str]) -
         for instance in known.values()
         for mention in instance.mentions
     )
-    ours = known
+    ours: Mapping[str, Instance] = known
+    in_error: tuple[str, ...] = ()
     baselines = {run_directory_of(path) for instance in known.values() for path in instance.baselines}
     if everywhere or baselines - directories:
-        whole = load(root, patterns).items()
-        others = {key: one for key, one in whole if key in known or one.run_directory not in directories}
+        whole, in_error = load(root, patterns)
+        others = {
+            key: one for key, one in whole.items() if key in known or one.run_directory not in directories
+        }
         ours = {**others, **known}  # in the order of collection
-    return resolve(ours, root)
+    return replace(resolve(ours, root), in_error=in_error)
 
 
 def resolve(instances: Mapping[str, Instance], root: Path) -> Resolved:
@@ -184,6 +194,7 @@ def _resolved(
     own = instance.run_directory
     changes: dict[KeyPath, Any] = {}
     inputs = list(instance.inputs)
+    several: list[Several] = []
     for mention in instance.mentions:
         leads_to = index.leads_to(mention.path)
         targets = [target for target in leads_to if target in needed]
@@ -192,7 +203,9 @@ def _resolved(
                 found.problems.setdefault(own, []).append((mention.place, mistake))
             else:
                 rest = mention.path.split("/")[DEPTH:]
-                changes[mention.where] = ["/".join((str(root), target, *rest)) for target in targets]
+                paths = {target: "/".join((str(root), target, *rest)) for target in targets}
+                changes[mention.where] = list(paths.values())
+                several.append(Several(mention.text, mention.where, paths, as_list=True))
             continue
         holds_own = not is_wild(mention.path) and is_in(own, mention.path)
         if not set(leads_to) - {own} or (holds_own and not targets):
@@ -200,11 +213,14 @@ def _resolved(
         if mention.injected is not None:
             changes[mention.where] = mention.injected
         inputs += _inputs(mention, targets, holds_own=holds_own)
+        if not mention.by_name:
+            several.append(Several(mention.text, mention.where, dict.fromkeys(targets, "")))
     return replace(
         instance,
         config=_changed(instance.config, changes, ("config",)) if changes else instance.config,
         inputs=tuple(dict.fromkeys(inputs)),
         needed=needed,
+        several=tuple(one for one in several if one.paths) if instance.needs == "finished" else (),
     )
 
 
@@ -236,6 +252,16 @@ def _mistake(mention: Mention, targets: Sequence[str], own: str, index: _Index) 
     if leads_to:
         return f"{shown} leads to this instance only"
     return f"{shown} leads to no instance{index.near(mention.path)}"
+
+
+def without(instance: Instance, left_out: Collection[str]) -> Instance:
+    """A resolved instance whose ``{"$paths": …}`` have no paths into these run directories."""
+    changes = {
+        several.where: [path for target, path in several.paths.items() if target not in left_out]
+        for several in instance.several
+        if several.as_list
+    }
+    return replace(instance, config=_changed(instance.config, changes, ("config",)))
 
 
 def _changed(value: Any, changes: Mapping[KeyPath, Any], path: KeyPath) -> Any:

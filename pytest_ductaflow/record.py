@@ -88,8 +88,9 @@ class Record:
     ``measures`` are name to ``{"value": …, "unit": …}``; ``expectations`` are what was judged of them,
     ``{"measure": …, "light": …, "text": …}`` each, and ``own_status`` is then the run's own status, without
     them. What ``inputs``, ``outputs``, ``code`` and ``environment`` hold is described in ``freshness``;
-    ``accepted`` is when somebody declared the run up to date, and despite what. ``printed`` is the size in
-    bytes of what a red run printed: its error follows in the same file.
+    ``needed`` are the run directories that references led to, relative to the project root, each with ``""``
+    or, if it was left out, why. ``accepted`` is when somebody declared the run up to date, and despite what.
+    ``printed`` is the size in bytes of what a red run printed: its error follows in the same file.
     """
 
     kind: str
@@ -113,6 +114,7 @@ class Record:
     expectations: list[dict[str, str]] = field(default_factory=list)
     own_status: str | None = None
     inputs: dict[str, str] = field(default_factory=dict)
+    needed: dict[str, str] = field(default_factory=dict)
     outputs: dict[str, str] = field(default_factory=dict)
     code: dict[str, dict[str, Any]] = field(default_factory=dict)
     config: dict[str, Any] = field(default_factory=dict)
@@ -232,13 +234,23 @@ def last_duration(directory: Path) -> float | None:
 def _check_types(record: Record) -> None:
     """:raises ValueError: for a value that no record of ours has; readers rely on it."""
     texts = ("kind", "flow", "instance", "status", "started")
-    objects = ("cells", "measures", "inputs", "outputs", "code", "config", "scenario", "environment")
+    objects = (
+        "cells",
+        "measures",
+        "inputs",
+        "needed",
+        "outputs",
+        "code",
+        "config",
+        "scenario",
+        "environment",
+    )
     good = (
         all(isinstance(getattr(record, name), str) for name in texts)
         and all(isinstance(getattr(record, name), dict) for name in objects)
         and all(
             isinstance(value, str)
-            for name in ("inputs", "outputs")
+            for name in ("inputs", "needed", "outputs")
             for value in getattr(record, name).values()
         )
         and all(isinstance(entry, dict) for entry in record.code.values())

@@ -19,9 +19,10 @@ from pytest_ductaflow.errors import RecordError
 from pytest_ductaflow.execution import Request
 from pytest_ductaflow.explain import explain
 from pytest_ductaflow.instance import Instance
+from pytest_ductaflow.needed import Needed
 from pytest_ductaflow.notices import warn
 from pytest_ductaflow.options import executes_nothing
-from pytest_ductaflow.record import RECORD_NAME, Record, read_record, write_record
+from pytest_ductaflow.record import Record, read_record, write_record
 from pytest_ductaflow.references import RUNS
 from pytest_ductaflow.status import Status
 
@@ -77,6 +78,7 @@ class Session:
         self.project = project.Resolved({})
         self.items: dict[str, Item] = {}
         self._records: dict[str, Record] = {}
+        self._needed = Needed(self.project, self.root, self._records)
         self._had_turn: set[str] = set()
         self._config = config
         self._refused: set[str] = set()
@@ -107,27 +109,13 @@ class Session:
         """The selected instances that come before this one: it refers to their outputs or measures."""
         return [self.items[key] for key in item.instance.needed if key in self.items]
 
-    def reads(self, item: Item, needed: Item) -> bool:
-        """Whether an instance refers to what another one writes, and not to its measures only."""
-        return bool(item.instance.needed[needed.instance.run_directory].texts)
+    def stops(self, item: Item, needed: Item) -> bool:
+        """Whether an instance cannot run if another one that it needs is red."""
+        return self._needed.stops(item.instance, needed.instance.run_directory)
 
-    def red_before(self, item: Item) -> str | None:
-        """The run directory of an instance that is needed, not run now, and whose last run is red.
-
-        A directory without a record may have been filled by hand; a missing file the flow itself notices.
-        """
-        for key, need in item.instance.needed.items():
-            if not need.texts or key in self._records or not (self.root / key / RECORD_NAME).exists():
-                continue
-            try:
-                found = read_record(self.root / key)
-            except RecordError:
-                return key
-            if not found.own_light.is_red:
-                expectations.judge(found, self.project.instances[key].expected, self.root)
-            if found.light.is_red:
-                return key
-        return None
+    def refusal(self, item: Item) -> str | None:
+        """Why an instance is not to be run although nothing that is selected is against it."""
+        return self._needed.refusal(item.instance)
 
     def keep(self, item: Item, record: Record) -> None:
         """This session executed the item."""
@@ -180,6 +168,8 @@ class Session:
         directory = self.root / instance.run_directory
         if directory.parent.is_symlink():
             raise RecordError(f"{directory.parent} is a symbolic link: an instance writes below runs only")
+        file = node_id.partition("::")[0]
+        instance, needed = self._needed.without_left_out(instance, file)
         return Request(
             kind=instance.kind,
             flow=self.root / instance.flow,
@@ -196,6 +186,7 @@ class Session:
             python_path=self.python_path,
             reuse=not self.force,
             expected=instance.expected,
+            needed=needed,
             remarks=instance.remarks,
             leftovers=options.leftovers(self._config).directories,
         )
@@ -235,6 +226,7 @@ class Session:
         """There are these to select from: find out what they need."""
         known = {item.node_id: item.instance for item in items}
         self.project = project.around(known, self.root, self._config.getini("ductaflow_instances"))
+        self._needed = Needed(self.project, self.root, self._records)
         self.tell(items)
         options.leftovers(self._config).known |= self.project.instances.keys()
         text = self.project.describe_dropped()

@@ -190,7 +190,7 @@ class Project:
 
     def instances(self) -> list[Instance]:
         """All instances, what is needed first."""
-        found = project.resolve(project.load(self.root, ["instances/*.json"]), self.root).instances
+        found = project.resolve(project.load(self.root, ["instances/*.json"])[0], self.root).instances
         order, _ = graph.order(list(found), {key: list(found[key].needed) for key in found})
         return [found[key] for key in order]
 

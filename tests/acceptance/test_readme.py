@@ -65,6 +65,17 @@ def test_the_first_flow_gives_what_the_readme_shows(
     assert '"type": "debugpy"' in debugged.stdout, debugged.stderr
 
 
+def test_results_are_brought_together_as_the_readme_shows(first_project: Path, run_pytest: Run) -> None:
+    text = section("Bring results together")
+    (first_project / "instances/compare.json").write_text(blocks(text, "json")[0], encoding="utf-8")
+    (first_project / "flows/compare.py").write_text(blocks(text, "python")[0], encoding="utf-8")
+    result = run_pytest("instances/")
+    assert result.returncode == 0, result.stdout
+    table = (first_project / "runs/compare/compare/all.csv").read_text("utf-8").splitlines()
+    assert len(table) == 1 + 3 * 11
+    assert table[-1].endswith("runs/savings/savings-0.05/balance.csv")
+
+
 def test_what_is_run_again_is_what_the_readme_shows(first_project: Path, run_pytest: Run) -> None:
     run_pytest("instances/")
     again, explained = blocks(section("Change something, and run again"), "console")

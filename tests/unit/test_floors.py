@@ -44,6 +44,7 @@ FLOORS = {
     "problem": 1,
     "references": 1,
     "project": 2,
+    "needed": 2,
     "leftovers": 2,
     "reads": 2,
     "engines": 2,

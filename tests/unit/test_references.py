@@ -20,7 +20,7 @@ ALL = ["runs/prepare/p", *FITS]
 
 
 def resolved(project: Project) -> module.Resolved:
-    return module.resolve(module.load(project.root, ["instances/*.json"]), project.root)
+    return module.resolve(module.load(project.root, ["instances/*.json"])[0], project.root)
 
 
 @pytest.fixture
@@ -174,6 +174,15 @@ def test_references_are_found_after_templates_in_configs_overrides_and_scenarios
     assert list(reader(**build, overrides={"deep": [{"er": "runs/fit/fit-2/y"}]}).needed) == FITS[:2]
     project.write("instances/y.json", {**build, "scenarios": [{"label": "l", "f": "runs/prepare/p"}]})
     assert list(resolved(project).instances["runs/sum/y-l"].needed) == [FITS[0], ALL[0]]
+
+
+def test_what_a_flow_has_by_default_may_be_a_reference(project: Project, reader: Any) -> None:
+    defaults = '{"a": {"b": "runs/fit/fit-1/x"}, "l": {"$paths": "runs/fit/*/m"}, "c": "{x}"}'
+    project.write("flows/sum.py", f'# %% tags=["parameters"]\nconfig = {defaults}\n')
+    found = reader(flow="flows/sum.py", config={"c": "d"})
+    assert list(found.needed) == FITS
+    assert found.config["a"] == {"b": str(project.root / "runs/fit/fit-1/x")}
+    assert found.config["l"][0] == str(project.root / "runs/fit/fit-1/m")
 
 
 def test_a_scenario_keeps_the_reference_as_written(reader: Any, project: Project) -> None:
@@ -362,7 +371,7 @@ def test_ten_thousand_that_need_one_another_are_resolved_in_seconds(project: Pro
         },
     )
     project.write("instances/z.json", {**FLOW, "step": "sum", "config": {"m": {"$paths": "runs/use/*/x"}}})
-    instances = module.load(project.root, ["instances/*.json"])
+    instances = module.load(project.root, ["instances/*.json"])[0]
     started = time.perf_counter()
     found = module.resolve(instances, project.root)
     assert time.perf_counter() - started < 30  # each with each would be 25 million
