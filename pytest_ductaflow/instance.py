@@ -23,7 +23,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, Final, Literal
 
-from pytest_ductaflow import expectations, references, strict_json
+from pytest_ductaflow import expectations, references, shadows, strict_json
 from pytest_ductaflow import flow as flow_file
 from pytest_ductaflow.context import unseen
 from pytest_ductaflow.errors import ConfigError, FlowError, InstanceError
@@ -613,7 +613,9 @@ def _flow_path(text: str, kind: str, root: Path) -> tuple[str, flow_file.About]:
         raise _Problem((kind,), f"{text!r} is not a .py file")
     try:
         with unseen():  # in a build, what it calls counts by its meaning
-            return flow, flow_file.examine(root / flow)
+            about = flow_file.examine(root / flow)
+            shadows.check(root / flow, root)
+            return flow, about
     except FlowError as error:
         raise _Problem((kind,), error.at(flow)) from None
 

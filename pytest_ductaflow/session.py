@@ -89,6 +89,11 @@ class Session:
             self._warm.ensure()  # it imports while we collect
 
     @property
+    def _speaks(self) -> bool:
+        """Whether this process says what concerns the session: the first of xdist's workers does."""
+        return bool(getattr(self._config, "workerinput", {"workerid": "gw0"})["workerid"] == "gw0")
+
+    @property
     def _forks(self) -> bool:
         executes = not (executes_nothing(self._config) or self.no_execute or self.accept)
         return self.engine == "fork" and executes
@@ -230,7 +235,7 @@ class Session:
         self.tell(items)
         options.leftovers(self._config).known |= self.project.instances.keys()
         text = self.project.describe_dropped()
-        if text and getattr(self._config, "workerinput", {"workerid": "gw0"})["workerid"] == "gw0":
+        if text and self._speaks:
             warn(self._config, text)
 
     def tell(self, items: Iterable[Item]) -> None:
@@ -266,11 +271,25 @@ class Session:
 
     def pytest_runtest_logfinish(self) -> None:
         """Say which modules are not preloaded although they were to be, and why."""
-        if self._warm is not None:
-            for module, reason in self._warm.refused().items():
-                if module not in self._refused:
-                    self._refused.add(module)
-                    warn(self._config, f"{module} is not preloaded: {reason}")
+        self._tell_refused()
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_sessionfinish(self) -> None:
+        """Say it, if that is known only now: another worker may have executed what came later."""
+        self._tell_refused()
+
+    def _tell_refused(self) -> None:
+        if self._warm is not None and self._speaks:
+            refused = {
+                module: reason
+                for module, reason in self._warm.refused().items()
+                if module not in self._refused
+            }
+            self._refused.update(refused)
+            for reason in dict.fromkeys(refused.values()):
+                modules = [module for module in refused if refused[module] == reason]
+                verb = "is" if len(modules) == 1 else "are"
+                warn(self._config, f"{', '.join(modules)} {verb} not preloaded: {reason}")
 
     def pytest_unconfigure(self) -> None:
         """Let the launcher go; keep what was learnt about files."""

@@ -27,6 +27,7 @@ FLOORS = {
     "instance": 1,
     "names": 1,
     "csv_tables": 1,
+    "shadows": 1,
     "tables": 1,
     "flow": 1,
     "record": 1,
