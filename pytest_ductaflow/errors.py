@@ -73,6 +73,30 @@ class HTMLError(DuctaflowError, RuntimeError):
     """A notebook cannot be converted to HTML: nbconvert or its template is missing."""
 
 
+class FileError(DuctaflowError, OSError):
+    """The system refuses what a run needs: its directory, a file in it, a descriptor.
+
+    :param directory: where: the run directory, or the directory of the file.
+    :param doing: what cannot be done: ``write run.json``.
+    :param problem: what the system says.
+    """
+
+    def __init__(self, directory: str | os.PathLike[str], doing: str, problem: OSError) -> None:
+        OSError.__init__(self, problem.errno, problem.strerror or str(problem))
+        self.directory, self.doing = os.fspath(directory), doing
+
+    def __str__(self) -> str:
+        return f"{self.directory}: {self.problem}"
+
+    @property
+    def problem(self) -> str:
+        """What cannot be done, and why."""
+        return f"cannot {self.doing}: {self.strerror}"
+
+    def __reduce__(self) -> Any:
+        return FileError, (self.directory, self.doing, OSError(self.errno, self.strerror))
+
+
 class OutputError(DuctaflowError):
     """A file of some run that is missing or cannot be read."""
 

@@ -120,8 +120,20 @@ def execute(
     :param wanted: asked now and then; when it says no, the run is stopped as by Ctrl-C.
     :param doubts: asked which inputs of the run, if it is not red, do not count.
     :raises RunBusy: if the directory is in use. :raises FlowError, ConfigError: if there is nothing to run.
+    :raises FileError: if the system refuses what it needs; the run is red or has no record, then.
     :raises KeyboardInterrupt: after the run was stopped and recorded as interrupted.
     """
+    with record.refused(request.directory):
+        return _execute(request, echo, wanted, done, doubts)
+
+
+def _execute(
+    request: Request,
+    echo: Callable[[str], None] | None,
+    wanted: Callable[[], bool] | None,
+    done: Callable[[], Record | None] | None,
+    doubts: Callable[[Record], Iterable[reads.Doubt]] | None,
+) -> Record:
     run = Run(request)
     with record.lock(run.directory.path):
         if done is not None and (found := done()) is not None:
@@ -134,7 +146,8 @@ def execute(
             interrupted = isinstance(error, KeyboardInterrupt)
             message = str(error) or "stopped by the user"
             told = {"type": type(error).__name__, "message": message}
-            run.end(told, reader, run.events, interrupted=interrupted)
+            with contextlib.suppress(OSError):  # the record says `running`: without the lock, interrupted
+                run.end(told, reader, run.events, interrupted=interrupted)
             raise
         run.record.cells = _cells(outcome)
         run.record.timings = [

@@ -16,7 +16,7 @@ import pytest
 from pytest_ductaflow import doubts, execution
 from pytest_ductaflow.capture import last_lines
 from pytest_ductaflow.errors import (
-    ConfigError,
+    DuctaflowError,
     FlowWarning,
     InstanceError,
     RecordError,
@@ -33,11 +33,14 @@ from pytest_ductaflow.record import Record, RunDirectory, child_records, lock, r
 from pytest_ductaflow.report import failure
 from pytest_ductaflow.representation import represent
 from pytest_ductaflow.session import SESSION
+from pytest_ductaflow.status import Status
 
 #: More warning lines of one run than this are summarised.
 FLOOD: Final = 100
 #: Printed lines shown with a result.
 _TAIL: Final = 20
+#: Properties of a report: why an instance could not be run, and the error's type.
+_PROBLEM: Final = ("problem", "problem_type")
 
 
 class InstanceFile(pytest.File):
@@ -212,8 +215,17 @@ class InstanceItem(pytest.Item):
             properties["up_to_date"] = True
         if record.accepted:
             properties["accepted"] = record.accepted[-1]["time"]
-        kept = [(key, value) for key, value in self.user_properties if key not in properties]
+        told = {*properties, *_PROBLEM}  # by an earlier attempt
+        kept = [(key, value) for key, value in self.user_properties if key not in told]
         self.user_properties = [*kept, *properties.items()]
+
+    def _tell_problem(self, kind: str, problem: str) -> None:
+        """The same for an instance that could not be run, so that no record tells why."""
+        self.user_properties += [
+            ("run_directory", self.instance.run_directory),
+            ("status", Status.ERROR.value),
+            *zip(_PROBLEM, (problem, kind), strict=True),
+        ]
 
     def ensure(self) -> Record | None:
         """The record of this session's run, executing it if nobody has; ``None`` if it is not to be run."""
@@ -284,8 +296,10 @@ class InstanceItem(pytest.Item):
                 f"{error}\norange counts as failure here (a warning filter makes FlowWarning an error)\n"
                 f"run directory: {self.instance.run_directory}"
             )
-        if isinstance(error, (ConfigError, RecordError)):
-            return f"{self.node_id}: {error}"
+        if isinstance(error, (DuctaflowError, OSError)):  # no record says it
+            problem = _said_of(error, self.ductaflow.root)
+            self._tell_problem(type(error).__name__, problem)
+            return problem
         return super().repr_failure(excinfo, *args, **options)
 
     def _repr_run(self, excinfo: pytest.ExceptionInfo[BaseException], error: dict[str, Any]) -> Any:
@@ -320,6 +334,14 @@ class InstanceItem(pytest.Item):
         return [
             plain(f"{len(found):,} warning lines, most often: {shown}. All are in {where} and the record")
         ]
+
+
+def _said_of(error: Exception, root: Path) -> str:
+    """One line for an error that is no run's: paths of the project as its users write them."""
+    text = str(error)
+    if isinstance(error, OSError) and not isinstance(error, DuctaflowError) and error.strerror:
+        text = f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+    return plain(text.replace(f"{root}{os.sep}", ""))
 
 
 def _warnings_of(record: Record, directory: Path, root: Path) -> Iterator[tuple[str, str]]:

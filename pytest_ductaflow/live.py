@@ -246,15 +246,17 @@ class Live:
                 write_atomically(page, text.encode(), durable=False)
             self.outcome = os.path.relpath(page)
         except Exception as error:  # a page beside the results: a full disk must not hide them
-            self.outcome = f"not written: {type(error).__name__}: {error}"
+            words = getattr(error, "strerror", None) or f"{type(error).__name__}: {error}"
+            self.outcome = f"{os.path.relpath(page)} cannot be written: {words}"
         wanted = max(_INTERVAL, _SHARE * (time.monotonic() - started))
         self._interval = min(wanted, 3 * max(self._interval, 4.0))  # the page waits for the next one: `dies`
 
 
 def _problem(report: pytest.TestReport | pytest.CollectReport) -> str:
     """Why an instance failed that was not executed, and has no record of it: the error's last line."""
-    if not report.failed or "status" in dict(getattr(report, "user_properties", ())):
-        return ""
+    properties = dict(getattr(report, "user_properties", ()))
+    if not report.failed or "status" in properties:
+        return str(properties.get("problem", ""))
     crash = getattr(report.longrepr, "reprcrash", None)
     return str(getattr(crash, "message", "") or report.longreprtext.strip().split("\n")[-1] or "failed")
 

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from pytest_ductaflow import strict_json
-from pytest_ductaflow.errors import ConfigError, RecordError, RunBusy
+from pytest_ductaflow.errors import ConfigError, DuctaflowError, FileError, RecordError, RunBusy
 from pytest_ductaflow.figures import FIGURES
 from pytest_ductaflow.status import Status, worst
 
@@ -143,15 +143,44 @@ def now() -> str:
 def make_directory(path: Path) -> Path:
     """Create a run directory and return it resolved.
 
-    :raises RecordError: if it is a symbolic link or a file.
+    :raises RecordError: if it is a symbolic link or a file. :raises FileError: if it cannot be made.
     """
-    if path.is_symlink():
-        raise RecordError(f"{path} is a symbolic link: a run directory must be a real one")
+    with refused(path.parent, f"make {path.name}"):
+        if path.is_symlink():
+            raise RecordError(f"{path} is a symbolic link: a run directory must be a real one")
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+        except (FileExistsError, NotADirectoryError):
+            raise RecordError(_in_the_way(path)) from None
+        return path.resolve()
+
+
+def _in_the_way(path: Path) -> str:
+    """What keeps a directory from being made."""
+    for place in reversed((path, *path.parents)):
+        if not place.is_dir():
+            leads = place.is_symlink() and not place.exists()
+            what = f"is a link to {os.readlink(place)}, which does not exist" if leads else "is a file"
+            return f"{place} {what}: a run directory cannot be made there"
+    return f"{path} cannot be made: something else was there a moment ago"
+
+
+@contextlib.contextmanager
+def refused(directory: Path, doing: str | None = None) -> Iterator[None]:
+    """What the system refuses in here is said with its place.
+
+    :param doing: what is done: ``write run.json``; by default a run, and the error names the file.
+    :raises FileError: in place of any other :class:`OSError`.
+    """
     try:
-        path.mkdir(parents=True, exist_ok=True)
-    except (FileExistsError, NotADirectoryError):
-        raise RecordError(f"{path} is a file: a run directory cannot be made there") from None
-    return path.resolve()
+        yield
+    except DuctaflowError:  # some are an OSError, too
+        raise
+    except OSError as problem:
+        if doing is None:
+            file = problem.filename
+            doing = f"use {os.path.relpath(file, directory)}" if isinstance(file, str) else "run"
+        raise FileError(directory, doing, problem) from None
 
 
 def write_atomically(path: Path, data: bytes, *, durable: bool = True, last: bool = True) -> None:
@@ -159,7 +188,13 @@ def write_atomically(path: Path, data: bytes, *, durable: bool = True, last: boo
 
     :param durable: also wait until its content is on the disk.
     :param last: no other file of this directory follows: wait until the directory is on the disk, too.
+    :raises FileError: if it cannot be written; the file is as before, then.
     """
+    with refused(path.parent, f"write {path.name}"):
+        _write_atomically(path, data, durable=durable, last=last)
+
+
+def _write_atomically(path: Path, data: bytes, *, durable: bool, last: bool) -> None:
     temporary = path.parent / f".{path.name}.{uuid.uuid4().hex}.tmp"
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
     try:
@@ -184,12 +219,14 @@ def write_atomically(path: Path, data: bytes, *, durable: bool = True, last: boo
 def create_output(path: Path) -> None:
     """Make an empty file in place of whatever stood there; a symbolic link is removed, not followed."""
     remove(path)
-    os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666))
+    with refused(path.parent, f"write {path.name}"):
+        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666))
 
 
 def remove(path: Path) -> None:
     """Delete a file or a symbolic link, if there is one."""
-    path.unlink(missing_ok=True)
+    with refused(path.parent, f"remove {path.name}"):
+        path.unlink(missing_ok=True)
 
 
 def write_record(directory: Path, record: Record, *, durable: bool = True) -> None:
@@ -292,7 +329,7 @@ def lock(directory: Path, *, wait: bool = False, patience: float = 1.0) -> Itera
 
     :param wait: wait for another process that executes there, instead of refusing.
     :param patience: seconds to wait otherwise: somebody may only be looking.
-    :raises RunBusy: if another process (or thread) holds it.
+    :raises RunBusy: if another process (or thread) holds it. :raises FileError: if it cannot be opened.
     """
     import filelock  # at the point of use: flows import this package too
 
@@ -301,6 +338,8 @@ def lock(directory: Path, *, wait: bool = False, patience: float = 1.0) -> Itera
         held.acquire(timeout=-1 if wait else patience, poll_interval=0.01)
     except filelock.Timeout:
         raise RunBusy(f"another process is executing in {directory}") from None
+    except OSError as problem:
+        raise FileError(directory, f"lock {LOCK_NAME}", problem) from None
     try:
         yield
     finally:

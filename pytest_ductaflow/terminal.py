@@ -38,6 +38,8 @@ class Endings:
         self._config = config
         self._outcomes: dict[str, Outcome] = {}
         self._warned: set[str] = set()  # node ids
+        #: Why an instance could not be run, so that no record tells, as one would: by path.
+        self.without_record: dict[str, dict[str, Any]] = {}
         #: Node ids of files that could not be collected.
         self.unreadable: dict[str, None] = {}
         #: How many instances did not end, and of how many, if the session was stopped.
@@ -60,6 +62,13 @@ class Endings:
         light = Status(str(properties["status"])).light
         ended = self._outcomes.setdefault(report.nodeid, Outcome(report.nodeid, path, light))
         ended.light, ended.scenario = light, json.loads(scenario)
+        self.without_record.pop(path, None)
+        if "problem" in properties:
+            self.without_record[path] = {
+                "type": properties["problem_type"],
+                "message": properties["problem"],
+                "file": "runs",
+            }
         ended.fresh = "up_to_date" in properties
         ended.failed = report.failed or (report.when == "teardown" and ended.failed)
         ended.xfailed = report.skipped and hasattr(report, "wasxfail")
@@ -127,11 +136,13 @@ class Endings:
     def records(self) -> dict[str, Record]:
         """The records of the instances that failed or warned, by path. Whose is unreadable has none."""
         from pytest_ductaflow.errors import RecordError
-        from pytest_ductaflow.record import read_record
+        from pytest_ductaflow.record import Record, read_record
 
         found = {}
         for node_id, outcome in self._outcomes.items():
-            if outcome.path and (outcome.light == "red" or node_id in self._warned):
+            if error := self.without_record.get(outcome.path):  # what is there is of an earlier run
+                found[outcome.path] = Record("flow", "", outcome.name, "error", "", node_id, error=error)
+            elif outcome.path and (outcome.light == "red" or node_id in self._warned):
                 with contextlib.suppress(RecordError):
                     found[outcome.path] = read_record(self._config.rootpath / "runs" / outcome.path)
         return found
@@ -231,7 +242,7 @@ class FailuresByCause:
         root = self._config.rootpath
         path = cluster.paths[0]
         steps = failure.commands(self._endings.records[path], root / "runs" / path, root)
-        if report.when == "setup":  # it was not run: there is nothing to open
+        if report.when == "setup" or path in self._endings.without_record:  # there is nothing to open
             steps.pop("open")
         title, *lines = cluster_lines(cluster, steps)
         whole = None if report.when == "setup" else report.longrepr

@@ -30,6 +30,7 @@ from pytest_ductaflow.capture import OutputText
 from pytest_ductaflow.engines import measuring, tracing
 from pytest_ductaflow.engines.base import Outcome, Signal, Task, child_context
 from pytest_ductaflow.engines.processes import describe_end, private_directory
+from pytest_ductaflow.errors import FileError
 from pytest_ductaflow.reader import runs
 from pytest_ductaflow.record import write_atomically
 
@@ -106,7 +107,8 @@ class NotebookRun:
             with tracing.unseen():  # in a build, which is traced itself
                 self._execute()
         except BaseException as error:  # the thread's last word is the outcome, whatever happened
-            self.outcome.error = {"type": type(error).__name__, "message": str(error)}
+            message = error.problem if isinstance(error, FileError) else str(error)
+            self.outcome.error = {"type": type(error).__name__, "message": message}
         finally:
             with contextlib.suppress(Exception):
                 self.tidy()
@@ -155,6 +157,8 @@ class NotebookRun:
             }
             if problem is not None and not self._kernel_log():
                 outcome.error["message"] += f"{type(problem).__name__}: {problem}"
+        elif isinstance(problem, FileError):  # the notebook cannot be saved
+            outcome.error = {"type": "FileError", "message": problem.problem}
         elif isinstance(problem, DeadKernelError) or outcome.done < outcome.total:
             outcome.error = {"type": "DeadKernel", "message": f"the kernel {describe_end(status)}"}
         elif problem is not None:

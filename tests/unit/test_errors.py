@@ -18,6 +18,7 @@ ERRORS = [
     JSONProblem("invalid JSON", 7, "config.a"),
     errors.FlowNotFound("there is no such file"),
     errors.HTMLError("HTML needs nbconvert"),
+    errors.FileError("/p/runs/fit/a", "write run.json", OSError(30, "Read-only file system")),
     errors.OutputError("no a.csv in runs/x/y"),
 ]
 

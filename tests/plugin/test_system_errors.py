@@ -1,0 +1,103 @@
+"""What the system refuses is one line for each cause: what, where and why, in the system's own words."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from tests.conftest import Project
+
+#: In a conftest.py: no record gets to the disk, in whichever process.
+FULL = """
+import errno, os
+replace = os.replace
+def full(source, target, **options):
+    if str(target).endswith("run.json"):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(source))
+    return replace(source, target, **options)
+os.replace = full
+"""
+
+
+def shown_by(result: pytest.RunResult) -> list[str]:
+    """The lines of a session that failed in the ordinary way, without our source."""
+    assert result.ret == pytest.ExitCode.TESTS_FAILED
+    result.stdout.no_fnmatch_line("*INTERNALERROR*")
+    result.stdout.no_fnmatch_line("*Error: [[]Errno*")
+    result.stdout.no_fnmatch_line("*.py:*")
+    return result.outlines
+
+
+@pytest.mark.parametrize(
+    ("name", "doing"),
+    [
+        ("run.json", "remove run.json"),
+        ("a.ipynb", "remove a.ipynb"),
+        ("a_config.json", "write a_config.json"),
+        ("a_execution_output.txt", "remove a_execution_output.txt"),
+        (".run.lock", "lock .run.lock"),
+    ],
+)
+def test_a_directory_in_a_files_place_is_one_line(project: Project, name: str, doing: str) -> None:
+    project.flow("a")
+    project.instance("a")
+    (project.root / "runs/a/a" / name / "x").mkdir(parents=True)
+    result = project.run("instances")
+    result.assert_outcomes(failed=1)
+    assert f"runs/a/a: cannot {doing}: Is a directory" in shown_by(result)
+    result.stdout.fnmatch_lines(["0 green  0 orange  1 red*", "FAILED instances/a.json::a - runs/a/a: *"])
+
+
+def test_what_is_in_the_way_of_all_runs_is_named_once(project: Project) -> None:
+    project.flow("a")
+    project.flow("b")
+    project.instance("a", scenarios={"x": [1, 2]})
+    project.instance("b")
+    (project.root / "runs").symlink_to("nowhere")
+    result = project.run("instances")
+    result.assert_outcomes(failed=3)
+    reason = "runs is a link to nowhere, which does not exist: a run directory cannot be made there"
+    assert shown_by(result).count(reason) == 1
+    result.stdout.fnmatch_lines(["*3 of 3: runs RecordError: *"])
+
+
+@pytest.mark.parametrize("options", [(), ("-n2",)], ids=["alone", "workers"])
+def test_a_full_disk_is_one_cause_of_all_failures(project: Project, options: tuple[str, ...]) -> None:
+    project.write("conftest.py", FULL)
+    project.flow("a")
+    project.instance("a", scenarios={"x": [1, 2, 3]})
+    result = project.run_apart("instances", *options)
+    result.assert_outcomes(failed=3)
+    shown = shown_by(result)
+    said = [line for line in shown if line.startswith("runs/a/")]
+    assert len(said) == 1
+    assert said[0].endswith(": cannot write run.json: No space left on device")
+    result.stdout.fnmatch_lines(
+        ["*3 of 3: runs FileError: PATH: cannot write run.json: No space left on device*", "3 failed*"]
+    )
+
+
+def test_an_older_record_is_not_shown_as_the_reason(project: Project) -> None:
+    project.flow("a", "raise ValueError('the old one')")
+    project.instance("a")
+    project.run_apart("instances")
+    project.write("conftest.py", FULL)
+    project.flow("a", "print('new')")
+    result = project.run_apart("instances")
+    assert "runs/a/a: cannot write run.json: No space left on device" in shown_by(result)
+    result.stdout.no_fnmatch_line("*the old one*")
+
+
+def test_in_a_build_it_is_an_error_of_the_line_that_runs_the_flow(project: Project) -> None:
+    project.flow("a")
+    call = "from pytest_ductaflow import run_notebook\nrun_notebook('../../../flows/a.py', execution_dir='x')"
+    project.build("b", call)
+    project.instance("b", build="builds/b.py")
+    (project.root / "runs/b/b/x/run.json/y").mkdir(parents=True)
+    result = project.run("instances")
+    result.assert_outcomes(failed=1)
+    error = project.record("b/b")["error"]
+    assert (error["type"], error["line"]) == ("FileError", 6)
+    assert error["message"].endswith("runs/b/b/x: cannot remove run.json: Is a directory")
