@@ -341,9 +341,15 @@ class Reporting:
         data.append(html.escape(" config ".center(80, "-") + "\n" + config))
 
     def _links(self, properties: dict[str, Any]) -> str:
-        directory = self._way_to_runs + quote(str(properties["run_directory"]).removeprefix("runs/"))
-        files = _files(str(properties["flow"]))
-        return " ".join(f'<a href="{directory}/{quote(name)}">{kind}</a>' for kind, name in files.items())
+        """To those files of a run that there are: one that never started has none."""
+        run = str(properties["run_directory"])
+        way = self._way_to_runs + quote(run.removeprefix("runs/"))
+        there = Path(self._config.rootpath, run)
+        return " ".join(
+            f'<a href="{way}/{quote(name)}">{kind}</a>'
+            for kind, name in _files(str(properties["flow"])).items()
+            if (there / name).is_file()
+        )
 
     @functools.cached_property
     def _way_to_runs(self) -> str:

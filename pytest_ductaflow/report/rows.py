@@ -168,6 +168,7 @@ def _row(path: Path, record: Record, place: Place) -> Row:
         "script's log": path / CLI_OUTPUT_NAME,
     }
     there = [name for name, file in files.items() if file.exists()]
+    root = str(record.config.get("_project_root", place.root))
     config = {key: value for key, value in record.config.items() if key != "_project_root"}
     nested = [read(Path(os.path.normpath(path / name)), place) for name in record.runs]
     row = {
@@ -178,7 +179,7 @@ def _row(path: Path, record: Record, place: Place) -> Row:
         "flow": record.flow,
         "kind": record.kind,
         "session": record.session,
-        "scenario": shown(record.scenario),
+        "scenario": shown(record.scenario, root),
         "start": _seconds(record.started),
         "seconds": record.duration,
         "worker": record.pid,
@@ -187,7 +188,7 @@ def _row(path: Path, record: Record, place: Place) -> Row:
         "cells": record.cells if light is not Status.SUCCESS else None,
         "timings": [[timing.get("line"), timing.get("seconds")] for timing in record.timings],
         "error": _error(record, path, place) if record.error else None,
-        "config": shown(config),
+        "config": shown(config, root),
         "output": _output(path, names.stem, _LINES, record.printed),
         "files": None if tuple(there) == USUAL_FILES else there,
         "figures": [f"{_relative(path, place.runs)}/{name}" for name in figures.of_run(names.notebook)],
@@ -198,12 +199,23 @@ def _row(path: Path, record: Record, place: Place) -> Row:
     return {key: value for key, value in row.items() if value or (key == "files" and value is not None)}
 
 
-def shown(values: Mapping[str, Any]) -> dict[str, Any]:
+def shown(values: Mapping[str, Any], root: str = "") -> dict[str, Any]:
     """A config or scenario without its secrets, and with a long value as the beginning of its JSON.
 
     Two long values that differ are still two: their digests are shown.
+
+    :param root: the project's root; references below it are shown as an instance file writes them.
     """
-    return {key: _shown(value) for key, value in strict_json.redact(dict(values)).items()}
+    found = strict_json.redact(dict(values))
+    return {key: _shown(_as_written(value, f"{root}/") if root else value) for key, value in found.items()}
+
+
+def _as_written(value: Any, root: str) -> Any:
+    if isinstance(value, dict):
+        return {key: _as_written(one, root) for key, one in value.items()}
+    if isinstance(value, list):
+        return [_as_written(one, root) for one in value]
+    return value.removeprefix(root) if isinstance(value, str) else value
 
 
 def _shown(value: Any) -> Any:

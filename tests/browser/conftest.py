@@ -31,6 +31,8 @@ _VARIABLE = "DUCTAFLOW_BROWSER"
 #: Seconds to wait for what the page is going to show.
 PATIENCE = 30
 WIDTH, HEIGHT = 1280, 900
+#: The version of axe-core, which looks for what keeps people from using a page.
+_AXE = "4.14.1"
 _ARGUMENTS = (
     "--headless=new",
     "--no-sandbox",
@@ -70,6 +72,22 @@ def driver(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chrome]:
     service = webdriver.ChromeService(shutil.which("chromedriver"))
     with webdriver.Chrome(options=options, service=service) as browser:
         yield browser
+
+
+@pytest.fixture(scope="session")
+def axe(pytestconfig: pytest.Config) -> str:
+    """The script of axe-core, from npm, kept in pytest's cache."""
+    folder = pytestconfig.cache.mkdir(f"axe-core-{_AXE}")
+    script = folder / "node_modules/axe-core/axe.min.js"
+    if not script.exists():
+        command = ["npm", "install", "--no-save", "--ignore-scripts", "--no-audit", "--no-fund"]
+        try:
+            subprocess.run([*command, "--prefix", folder, f"axe-core@{_AXE}"], check=True, timeout=300)
+        except (OSError, subprocess.SubprocessError) as problem:
+            if os.environ.get(_VARIABLE) == "required":
+                raise
+            pytest.skip(f"axe-core cannot be installed: {problem}")
+    return script.read_text("utf-8")
 
 
 class Shown:
@@ -133,6 +151,16 @@ class Shown:
     @property
     def focused(self) -> WebElement:
         return self.driver.switch_to.active_element
+
+    def violations(self, axe: str) -> list[str]:
+        """What axe-core finds wrong: its rule and the element, also by rules that are still new."""
+        self.driver.execute_script(axe)
+        rules = '{rules: {"label-content-name-mismatch": {enabled: true}}, resultTypes: ["violations"]}'
+        found = self.driver.execute_async_script(
+            f"const done = arguments[arguments.length - 1]; axe.run(document, {rules}).then(done, (e) => done(String(e)))"
+        )
+        assert found["passes"], found  # it has looked
+        return [f"{one['id']}: {node['html']}" for one in found["violations"] for node in one["nodes"]]
 
     # --- doing ---
 

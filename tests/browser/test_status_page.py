@@ -437,6 +437,88 @@ def test_every_text_has_contrast_in_light_and_dark(page: Shown, driver: Chrome, 
         assert contrast >= 4.5, f"{view}: {text}"
 
 
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_nothing_wrong_in_any_view(page: Shown, driver: Chrome, axe: str, scheme: str) -> None:
+    features = [{"name": "prefers-color-scheme", "value": scheme}]
+    driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
+    page.open("LGA_7")
+    page.open("EWR_7")
+    page.unfold()
+    for view in ("runs", "failures", "compare", "graph", "timeline"):
+        page.view(view)
+        if view == "compare":
+            page.set("compare.baseline", "city/JFK_1")
+        assert page.violations(axe) == [], view
+
+
+@pytest.fixture(scope="module")
+def paths(new_project: Callable[[], Project]) -> Project:
+    """Scenarios of paths and of measures that do not vary, some of which warn; none fails."""
+    project = new_project()
+    project.flow("prepare", "open('out.csv', 'w').write('a')")
+    project.flow(
+        "use",
+        "from pytest_ductaflow import record_measure\nrecord_measure('folds', 5)\n"
+        "record_measure('cost', config['n'])\nprint('Warning: odd' if config['n'] % 2 else 'even')",
+    )
+    name = "prepared_with_all_that_there_is_to_know_about_the_past"
+    project.instance("prepare", config={"seed": 1}, name=name)
+    path = f"runs/prepare/{name}/out.csv"
+    project.instance("use", scenarios={"n": list(range(40)), "path": [path]}, name="use_{n}")
+    project.run_apart("--html=report.html").assert_outcomes(passed=41, warnings=20)
+    return project
+
+
+def test_a_path_is_as_written_and_takes_little_room(paths: Project, show: Callable[..., Shown]) -> None:
+    page = show(paths.root / "runs/conductor_status_report.html", "#sort=name")
+    assert page.js("document.documentElement.scrollWidth") <= page.js("innerWidth")
+    path = "runs/prepare/prepared_with_all_that_there_is_to_know_about_the_past/out.csv"
+    assert page.column("path")[-1] == path  # all of it is read out
+    brief = page.all(".brief")[0]
+    assert brief.get_attribute("title") == path
+    assert brief.rect["width"] < 300
+    page.open("use_1")
+    page.unfold()
+    assert path in page.one(".details").text
+    assert str(paths.root) not in page.one(".details").text
+
+
+def test_an_address_scrolls_to_the_row_that_it_opens(
+    paths: Project, show: Callable[..., Shown], driver: Chrome
+) -> None:
+    page = show(paths.root / "runs/conductor_status_report.html", "#sort=name&open=use%2Fuse_35")
+    in_sight = "(() => { const { top, bottom } = document.getElementById(arguments[0]).getBoundingClientRect(); return top >= 0 && bottom <= innerHeight; })()"
+    assert page.js("scrollY") > 0
+    assert page.js(in_sight, "row-use/use_35")
+    driver.execute_script("location.hash = '#sort=name&open=use%2Fuse_2'")
+    page.until(lambda: page.js(in_sight, "row-use/use_2"), "the other row")
+
+
+def test_compare_begins_with_a_measure_that_varies(paths: Project, show: Callable[..., Shown]) -> None:
+    page = show(paths.root / "runs/conductor_status_report.html", "#view=compare")
+    assert page.one('select[data-set="compare.measure"]').get_attribute("value") == "measure:cost"
+    assert len(page.all("#compare svg .mark")) >= 40
+
+
+def test_where_nothing_failed_no_view_is_called_failures(paths: Project, show: Callable[..., Shown]) -> None:
+    page = show(paths.root / "runs/conductor_status_report.html")
+    assert page.one('nav button[data-view="failures"]').text.split() == ["Warnings", "▲", "1"]
+
+
+def test_the_view_of_causes_is_called_by_what_it_holds(page: Shown) -> None:
+    words = page.one('nav button[data-view="failures"]').text.split()
+    assert words == ["Failures", "and", "warnings", "✖", "1", "▲", "1"]
+
+
+def test_a_printed_plot_is_on_the_sheet(paths: Project, show: Callable[..., Shown], driver: Chrome) -> None:
+    page = show(paths.root / "runs/conductor_status_report.html", "#view=compare")
+    sheet = {"width": 1046, "height": 740, "deviceScaleFactor": 1, "mobile": False}  # A4 across
+    driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print"})
+    plot = "Math.max(...[...document.querySelectorAll('#compare svg')].map((svg) => svg.getBoundingClientRect().right))"
+    driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", sheet)
+    assert 0 < page.js(plot) <= sheet["width"]
+
+
 def test_lights_are_told_by_symbol_and_word_too(page: Shown) -> None:
     assert {tuple(light.text.split()) for light in page.all("tr.row .light")} == {
         ("✖", "red"),

@@ -126,18 +126,22 @@
     const measureKey = it.chosen(
       "compare.measure",
       measured.map((column) => column.key),
-      measured[1]?.key,
+      (measured.slice(1).find((other) => other.low < other.high) ?? measured[1])?.key,
     );
     const column = measured.find((other) => other.key === measureKey);
     const having = rows.filter((row) => isNumber(column.value(row)));
     const scale = overs.find((key) => valuesOf(all.get(key), having).numbers?.length > 2);
-    const overKey = it.chosen("compare.over", overs, scale);
+    const apart = overs.find((key) => valuesOf(all.get(key), having).values.length > 1);
+    const overKey = it.chosen("compare.over", overs, scale ?? apart);
     const bys = ["none", ...overs.filter((key) => key !== overKey && key !== "instance")];
-    const few = bys.find(
-      (key) => key.startsWith("dimension:") && valuesOf(all.get(key), having).values.length <= 8,
-    );
-    const byKey = it.chosen("compare.by", bys, few);
     const over = all.get(overKey);
+    const placed = having.filter((row) => over.value(row) !== "");
+    const few = bys.find((key) => {
+      if (!key.startsWith("dimension:")) return false;
+      const size = valuesOf(all.get(key), placed).values.length;
+      return size > 1 && size <= 8;
+    });
+    const byKey = it.chosen("compare.by", bys, few);
     const by = byKey === "none" ? null : all.get(byKey);
     const { values, numbers } = valuesOf(over, having);
     const usual = numbers && values.length > 2 ? "lines" : "bars";
@@ -313,7 +317,7 @@
     );
   }
 
-  const plain = (value) => (value === undefined ? "" : text(value));
+  const plain = (value) => (value === undefined ? "" : Ductaflow.brief(value));
 
   function flag(api, row, baseline) {
     const is = row === baseline;

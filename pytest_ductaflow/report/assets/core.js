@@ -72,6 +72,20 @@ var Ductaflow = {};
     return typeof value === "string" ? value : JSON.stringify(value);
   }
 
+  /** A value in a table: a long one on one line, cut by the style; the end of a path stays in sight. */
+  function brief(value) {
+    const words = text(value);
+    if (words.length <= 24) return words;
+    const slash = words.lastIndexOf("/");
+    const cut = slash > 0 && words.length - slash <= 24 ? slash : words.length;
+    return el(
+      "span",
+      { class: "brief", title: words },
+      el("span", {}, words.slice(0, cut)),
+      words.slice(cut),
+    );
+  }
+
   /** When something was, with the date only if it was not today. */
   function moment(seconds) {
     const date = new Date(seconds * 1000);
@@ -137,6 +151,7 @@ var Ductaflow = {};
     roughly,
     number,
     text,
+    brief,
     moment,
     count,
     own,

@@ -461,7 +461,7 @@
       `Show ${count(Math.min(500, rest), "row")} more`,
     );
     return [
-      api.el("h4", {}, api.el("bdi", {}, block.name), `: ${count(rows.length, "instance")}`),
+      api.el("h3", {}, api.el("bdi", {}, block.name), `: ${count(rows.length, "instance")}`),
       api.el("ul", { class: "names" }, ...items),
       ...(rest > 0
         ? [

@@ -381,6 +381,12 @@
     return Object.keys(VIEWS).filter((view) => shown[view]);
   }
 
+  /** What the view of causes is called: by what there is. */
+  function causes() {
+    if (!page.warnings.length) return "Failures";
+    return page.clusters.length ? "Failures and warnings" : "Warnings";
+  }
+
   function tabs(views, view) {
     const sizes = {
       failures: [
@@ -399,8 +405,8 @@
           "data-view": name,
           onclick: () => state.set("view", name === "runs" ? "" : name),
         },
-        VIEWS[name],
-        sizes[name] ? el("span", { class: "size" }, sizes[name]) : null,
+        name === "failures" ? causes() : VIEWS[name],
+        sizes[name] ? [" ", el("span", { class: "size", title: "causes" }, sizes[name])] : null,
       ),
     );
   }
@@ -500,9 +506,23 @@
     document.body.append(frame);
   }
 
+  /** Scroll to the row that the address opens last, unless it was open before. */
+  let opened = "";
+  function reveal() {
+    const paths = state.get("open").split("|").filter(Boolean);
+    const path = paths.at(-1);
+    const news = path && !opened.split("|").includes(path);
+    opened = state.get("open");
+    if (!news || state.get("view")) return;
+    const row = page.rows.find((one) => `${path}/`.startsWith(`${one.path}/`));
+    if (row) document.getElementById(`row-${row.path}`)?.scrollIntoView({ block: "center" });
+  }
+
   root.append(parts.head, parts.tabs, parts.filters, ...Object.values(parts.views));
   if (!page.rows.length) root.append(el("p", {}, "There are no runs here yet."));
   state.onChange(render);
   render();
+  if (performance.getEntriesByType("navigation")[0]?.type === "navigate") reveal();
+  window.addEventListener("hashchange", reveal);
   follow();
 })();

@@ -214,7 +214,7 @@
       let part = this.sections.get(name);
       if (!part) {
         const [bar, body] = [this.api.el("div", { class: "bar" }), this.api.el("div", { class: "body" })];
-        const heading = this.api.el("h3", {});
+        const heading = this.api.el("h2", {});
         part = {
           box: this.api.el("section", { class: `part part-${name}` }, heading, bar, body),
           heading,

@@ -2,9 +2,10 @@
 (() => {
   "use strict";
 
-  const { el, bar, duration, number, text, moment, count, order, own, partsOf, LIGHTS } = Ductaflow;
+  const { el, bar, duration, number, text, brief, moment, count, order, own, partsOf, LIGHTS } = Ductaflow;
   const STEP = 200;
   const USUAL_FILES = ["notebook", "config", "log"];
+  const UP_TO_DATE = " up to date";
   const SEVERITY = Object.keys(LIGHTS);
   const elements = new Map(); // path to the row's key and elements
   let limit = STEP;
@@ -142,7 +143,7 @@
     return el(
       "section",
       {},
-      el("h4", {}, count(row.warned, "warning")),
+      el("h2", {}, count(row.warned, "warning")),
       el(
         "ul",
         { class: "warnings" },
@@ -221,7 +222,7 @@
     return el(
       "section",
       {},
-      differing.length > 0 && [el("h4", {}, "Config: differs from others"), table(differing)],
+      differing.length > 0 && [el("h2", {}, "Config: differs from others"), table(differing)],
       common.length > 0 &&
         fold(
           `${row.path} config`,
@@ -251,9 +252,10 @@
   /** A measure, with the light that it got if something was expected of it. */
   function measured(row, name) {
     const [light, reason] = own(row.judged, name) ?? [];
-    const value = number(row.measures[name]);
+    const found = row.measures[name];
+    const value = typeof found === "number" ? number(found) : brief(found);
     if (!light) return value;
-    return el("span", { class: light, title: reason }, `${LIGHTS[light].symbol} ${value}`);
+    return el("span", { class: light, title: reason }, `${LIGHTS[light].symbol} `, value);
   }
 
   function measures(row) {
@@ -351,7 +353,7 @@
       figures(row),
       row.light !== "running" &&
         row.output &&
-        el("section", {}, el("h4", {}, "Last lines of output"), el("pre", {}, row.output.join("\n"))),
+        el("section", {}, el("h2", {}, "Last lines of output"), el("pre", {}, row.output.join("\n"))),
       timings(row),
       row.needs &&
         el(
@@ -387,13 +389,13 @@
         key: "name",
         title: "Instance",
         value: (row) => row.name,
-        cell: (row) => el("span", { class: "name" }, row.name),
+        cell: (row) => el("span", { class: row.name.length > 24 ? "name" : "name short" }, row.name),
       },
       ...page.dimensions.map((name) => ({
         key: `d.${name}`,
         title: name,
         value: (row) => own(row.scenario, name),
-        cell: (row) => (own(row.scenario, name) === undefined ? "" : text(row.scenario[name])),
+        cell: (row) => (own(row.scenario, name) === undefined ? "" : brief(row.scenario[name])),
       })),
       ...(flows.size > 1
         ? [{ key: "flow", title: "Flow or build", value: (row) => row.flow, cell: flowOf }]
@@ -446,18 +448,20 @@
 
   function opener(row) {
     const open = isOpen(row);
+    const said = light(row);
     return el(
       "button",
       {
         type: "button",
         class: "opener",
         "aria-expanded": String(open),
-        "aria-label": `${row.light} ${row.name}: ${open ? "close" : "open"}`,
+        // It begins with what is to be read: who speaks to the page says that.
+        "aria-label": `${said.textContent.slice(2)}${row.fresh ? UP_TO_DATE : ""} ${row.name}: ${open ? "close" : "open"}`,
         "data-path": row.path,
       },
       el("span", { class: "arrow", "aria-hidden": "true" }, open ? "▾" : "▸"),
-      light(row),
-      row.fresh && el("span", { class: "muted" }, " up to date"),
+      said,
+      row.fresh && el("span", { class: "muted" }, UP_TO_DATE),
     );
   }
 
