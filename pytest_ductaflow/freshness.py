@@ -24,6 +24,7 @@ import contextlib
 import functools
 import glob
 import importlib
+import importlib.machinery
 import importlib.metadata
 import importlib.util
 import os
@@ -38,10 +39,11 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, Final, Protocol
 
-from pytest_ductaflow import digests, flow, meaning, outputs, reads, record, strict_json
+from pytest_ductaflow import digests, flow, looks, meaning, modules, outputs, reads, record, strict_json
 from pytest_ductaflow.digests import digest_of_text, may_change_unseen, stat_of
 from pytest_ductaflow.engines import tracing
 from pytest_ductaflow.errors import FlowError, RecordError
+from pytest_ductaflow.paths import name_of
 from pytest_ductaflow.record import Record, RunDirectory
 from pytest_ductaflow.status import Status
 
@@ -66,6 +68,8 @@ _OURS: Final = re.compile(
 #: The first component of each path in a distribution's list of files.
 _TOP_LEVEL: Final = re.compile(r"^([A-Za-z_]\w*)(?:/|\.(?:py|so|pyd|abi3|cpython)\b)", re.MULTILINE)
 _PACKAGE: Final = os.path.join(os.path.dirname(os.path.abspath(__file__)), "")
+#: Endings of modules that are not read as text.
+_NO_SOURCE: Final = (*importlib.machinery.EXTENSION_SUFFIXES, *importlib.machinery.BYTECODE_SUFFIXES)
 _OUTPUT_ENDING: Final = "_execution_output.txt"
 
 
@@ -130,15 +134,6 @@ def declared(asked: Asked, code: Iterable[Path], earlier: Iterable[str] = ()) ->
         for inside in _files_below(root / name):
             found.setdefault(name_of(inside, root), "")
     return {(f"{name}/**" if kind == ALL else name): kind for name, kind in found.items()}
-
-
-def name_of(path: str | os.PathLike[str], root: Path) -> str:
-    """A path as records name it: relative to the project root if it is below it."""
-    text = os.path.normpath(path)
-    if text == str(root):
-        return "."
-    start = str(root) + os.sep
-    return (text[len(start) :] if text.startswith(start) else text).replace(os.sep, "/")
 
 
 def _find(text: str, places: Sequence[Path], found: dict[str, str], *, directories: bool) -> None:
@@ -259,10 +254,10 @@ def fingerprint(asked: Asked, made: Record, evidence: Evidence) -> None:
     }
     own = _Own(asked, made, evidence.nested)
     main = name_of(asked.flow, root)
-    modules = {name: state for kind, name, state in evidence.trace if kind == tracing.MODULE}
-    modules = {**dict.fromkeys(evidence.summary["modules"]), **modules}
-    modules.pop(main, None)
-    sources = [name for name in modules if name.endswith(".py") and (root / name).exists()]
+    imported = {name: state for kind, name, state in evidence.trace if kind == tracing.MODULE}
+    imported = {**dict.fromkeys(evidence.summary["modules"]), **imported}
+    imported.pop(main, None)
+    sources = [name for name in imported if name.endswith(".py") and (root / name).exists()]
     files = [asked.flow, *(root / name for name in sources)]
     appended = by_it[tracing.APPENDED]
     written = by_it[tracing.WRITTEN] | appended
@@ -271,10 +266,15 @@ def fingerprint(asked: Asked, made: Record, evidence: Evidence) -> None:
         return name not in made.code and not own.covers(name)
 
     places = _import_path(asked, evidence.summary["import_path"])
-    made.code = {name: entry for nested in evidence.nested for name, entry in nested["code"].items()}
-    made.code |= _code(asked, evidence.executed, sources, places)
+    made.code, seen_twice = {}, set()
+    for code in (
+        *(nested["code"] for nested in evidence.nested),
+        _code(asked, evidence, imported, sources, places),
+    ):
+        seen_twice |= _merge(made.code, code)
     inputs = _seen_inputs(evidence.trace, root, by_it, counts, own.covers)
-    for name, state in modules.items():
+    inputs |= dict.fromkeys(seen_twice, CHANGED)
+    for name, state in imported.items():
         if state is not None and _has_changed(root / name, state):
             inputs[name] = CHANGED
         elif not name.endswith(".py"):  # an extension module
@@ -288,9 +288,8 @@ def fingerprint(asked: Asked, made: Record, evidence: Evidence) -> None:
         for name, state in entry["inputs"].items():
             if not own.made(name.rstrip("/*"), state):
                 inputs[name] = _both(inputs.get(name, state), state)
-    for name in _module_files(evidence.summary["unresolved"], places, root):
-        if not (root / name).exists():
-            inputs.setdefault(name, MISSING)
+    for name in modules.in_vain(evidence.summary["unresolved"], places, root):
+        inputs.setdefault(name, MISSING)
     inputs |= {name: APPENDED for name in appended if name not in inputs and not own.covers(name)}
     made.inputs = dict(sorted(inputs.items()))
     for name in sorted((written | by_it[tracing.MADE]) - appended):
@@ -379,16 +378,21 @@ def _seen_inputs(
     known = digests.of_project(root)
     inputs: dict[str, str] = {}
     written = by_it[tracing.WRITTEN] | by_it[tracing.APPENDED]
+    walked = {name for kind, name, _ in trace if kind == tracing.WALKED}
 
     def has_changed(name: str, state: Sequence[Any]) -> bool:
         return _has_changed(root / name, state, linked=name in by_it[tracing.LINKED])
 
     for kind, name, state in trace:
         path = root / name
-        if kind == tracing.MODULE or kind in by_it:
+        if kind in (tracing.MODULE, tracing.WALKED) or kind in by_it:
             continue
         if covers(name) if kind == tracing.READ else not counts(name):
             continue
+        if kind.startswith(tracing.LISTED_BY):
+            if kind.removeprefix(tracing.LISTED_BY) in walked:
+                continue  # it looked for modules, or for distributions
+            kind = tracing.LISTED
         if kind == tracing.LISTED:
             inputs |= {name: MISSING} if state is None else {f"{name}/": _listing(state)}
         elif kind == tracing.LOOKED_FOR and (name in inputs or name in by_it[tracing.MADE]):
@@ -465,11 +469,12 @@ def _import_path(asked: Asked, more: Iterable[str]) -> list[str]:
 
 
 def _code(
-    asked: Asked, executed: flow.Flow, sources: Sequence[str], places: Sequence[str]
+    asked: Asked, evidence: Evidence, imported: Iterable[str], sources: Sequence[str], places: Sequence[str]
 ) -> dict[str, dict[str, Any]]:
-    root, known = asked.project_root, digests.of_project(asked.project_root)
+    root, known, executed = asked.project_root, digests.of_project(asked.project_root), evidence.executed
     texts = {name: _text_of(root / name) for name in sources}
-    docstrings = any(map(meaning.sees_docstrings, (executed.text, *texts.values())))
+    own = modules.top_level(imported, places, root) | _tops(evidence.summary["unresolved"])
+    docstrings = looks.at_docstrings((executed.text, *texts.values()), own)
     entries: dict[str, dict[str, Any]] = {
         name_of(asked.flow, root): {
             "kind": "flow",
@@ -483,10 +488,12 @@ def _code(
             "text": known.of(name) or MISSING,
             "meaning": meaning.of_module(text, docstrings=docstrings),
         }
-    if docstrings:
+    for entry in entries.values():
+        entry["docstrings"] = docstrings
+    if looks.at_lines((executed.text, *texts.values())):
         for entry in entries.values():
-            entry["docstrings"] = True
-    for name in _named_modules([asked.flow, *(root / name for name in sources)], places, root):
+            entry["meaning"] = entry["text"]
+    for name in modules.candidates([asked.flow, *(root / name for name in sources)], imported, places, root):
         entries.setdefault(name, {"kind": "unused"})
     return entries
 
@@ -498,48 +505,29 @@ def _text_of(path: Path) -> str:
         return ""
 
 
-def _named_modules(files: Iterable[Path], import_path: Sequence[str], root: Path) -> Iterator[str]:
-    """The files of the project that the imports in these files name, whether they were imported or not."""
-    known = digests.of_project(root)
-    below = {path: _names_in(path) for path in import_path if _is_below(path, root)}
-    for path in files:
-        found = known.of(path)
-        if found is None:
-            continue
-        for module in meaning.mentions_in(path, found).imports:
-            top = module.partition(".")[0]
-            places = [place for place, names in below.items() if top in names or f"{top}.py" in names]
-            yield from (name for name in _module_files([module], places, root) if (root / name).is_file())
+def _merge(code: dict[str, dict[str, Any]], more: Mapping[str, dict[str, Any]]) -> set[str]:
+    """Add what another run was made of: of each file, that counts which counts most of it.
+
+    :returns: the files of which the two used different texts.
+    """
+    changed = set()
+    for name, entry in more.items():
+        old = code.get(name, entry)
+        if old.get("text", entry.get("text")) != entry.get("text", old.get("text")):
+            changed.add(name)
+        code[name] = max(old, entry, key=_how_much)
+    return changed
 
 
-def _is_below(path: str, root: Path) -> bool:
-    return f"{path}{os.sep}".startswith(f"{root}{os.sep}")
+def _how_much(entry: Mapping[str, Any]) -> int:
+    """How much of a file counts: nothing, what it does, with docstrings, or all of its text."""
+    if entry["kind"] == "unused":
+        return 0
+    return 3 if entry["meaning"] == entry["text"] else 2 if entry.get("docstrings") else 1
 
 
-_directories: dict[str, tuple[digests.Stat, int, frozenset[str]]] = {}
-
-
-def _names_in(directory: str) -> frozenset[str]:
-    """The names in a directory, remembered as long as its stat is the same."""
-    moment = time.time_ns()
-    try:
-        state = stat_of(os.stat(directory))
-        entry = _directories.get(directory)
-        if entry is None or entry[0] != state or may_change_unseen(state, entry[1]):
-            _directories[directory] = entry = state, moment, frozenset(os.listdir(directory))
-    except OSError:
-        return frozenset()
-    return entry[2]
-
-
-def _module_files(modules: Iterable[str], import_path: Sequence[str], root: Path) -> Iterator[str]:
-    """Where modules would be found in the project."""
-    below = [path for path in import_path if _is_below(path, root)]
-    for module in modules:
-        for path in below:
-            start = name_of(os.path.join(path, *module.split(".")), root)
-            yield f"{start}.py"
-            yield f"{start}/__init__.py"
+def _tops(names: Iterable[str]) -> set[str]:
+    return {name.partition(".")[0] for name in names}
 
 
 def _environment(asked: Asked, files: Sequence[Path], evidence: Evidence) -> dict[str, Any]:
@@ -550,7 +538,7 @@ def _environment(asked: Asked, files: Sequence[Path], evidence: Evidence) -> dic
         if found is not None:
             names |= {name.partition(".")[0] for name in meaning.mentions_in(path, found).imports}
     versions = {owner: version_of(owner) for name in names for owner in _owners().get(name, ())}
-    absent = {name.partition(".")[0] for name in evidence.summary["unresolved"]}
+    absent = _tops(evidence.summary["unresolved"])
     for entry in evidence.nested:
         versions |= entry["environment"].get("libraries", {})
         absent |= set(entry["environment"].get("absent", ()))
@@ -743,29 +731,50 @@ def _needed_changes(found: Record, asked: Asked) -> Iterator[str]:
 
 def _code_changes(found: Record, asked: Asked) -> Iterator[str]:
     root, known = asked.project_root, digests.of_project(asked.project_root)
-    for name, entry in found.code.items():
-        if entry.get("kind") == "unused":
-            continue
-        path, now = root / name, known.of(name)
+    places = _import_path(asked, found.environment.get("own_path", ()))
+    used = [name for name, entry in found.code.items() if entry.get("kind") != "unused"]
+    for name in used:
+        entry, now = found.code[name], known.of(name)
         if now is None:
             yield f"code missing: {name}"
         elif now != entry.get("text"):
-            docstrings = bool(entry.get("docstrings"))
             try:
-                if entry.get("kind") == "module":
-                    meant = meaning.of_module(_text_of(path), docstrings=docstrings)
-                else:
-                    meant = flow.read(path).meaning(docstrings=docstrings)
+                meant = _meaning_now(found, asked, name)
             except FlowError as error:
                 yield f"code: {error}"
                 continue
-            if meant != entry.get("meaning"):
+            if meant != entry.get("meaning") or _counts_by_now(found, root, places, name):
                 yield f"code: {name}{_cell_of(found, asked, name) if entry.get('kind') == 'flow' else ''}"
-    files = [root / name for name, entry in found.code.items() if entry.get("kind") != "unused"]
-    places = _import_path(asked, found.environment.get("own_path", ()))
-    for name in _named_modules(files, places, root):
-        if name not in found.code:
+    for name in sorted(_candidates(found, root, places) - found.code.keys()):
+        if name not in found.inputs:
             yield f"code appeared: {name}"
+
+
+def _candidates(found: Record, root: Path, places: Sequence[str]) -> set[str]:
+    used = [name for name, entry in found.code.items() if entry.get("kind") != "unused"]
+    flows = {name for name in used if found.code[name].get("kind") == "flow"}
+    others = [name for name in found.inputs if name.endswith(_NO_SOURCE)]
+    loaded = [*(name for name in used if name not in flows), *others]
+    return modules.candidates([root / name for name in used], loaded, places, root)
+
+
+def _meaning_now(found: Record, asked: Asked, name: str) -> str:
+    """:raises FlowError: if it is no flow any more."""
+    entry, path = found.code[name], asked.project_root / name
+    docstrings = bool(entry.get("docstrings"))
+    if entry.get("kind") == "module":
+        return meaning.of_module(_text_of(path), docstrings=docstrings)
+    return flow.read(path).meaning(docstrings=docstrings)
+
+
+def _counts_by_now(found: Record, root: Path, places: Sequence[str], name: str) -> bool:
+    """Whether more of a text counts than an older version of ours recorded."""
+    if "docstrings" in found.code[name]:
+        return False
+    used = [name for name, entry in found.code.items() if entry.get("kind") != "unused"]
+    texts = [_text_of(root / name) for name in used]
+    own = modules.top_level(used, places, root) | set(found.environment.get("absent", ()))
+    return looks.at_lines(texts) or looks.at_docstrings(texts, own)
 
 
 def _cell_of(found: Record, asked: Asked, name: str) -> str:
@@ -880,17 +889,16 @@ def accept(asked: Asked, found: Record) -> list[str]:
     own = _Own(asked, found, ())
     found.inputs = {name: _state_now(root, name, state) for name, state in found.inputs.items()}
     found.code = {name: entry for name, entry in found.code.items() if (root / name).is_file()}
+    places = _import_path(asked, found.environment.get("own_path", ()))
     for name, entry in found.code.items():
         if entry["kind"] != "unused":
-            docstrings = bool(entry.get("docstrings"))
+            exact = entry["text"] == entry["meaning"]
             entry["text"] = known.of(name)
-            if entry["kind"] == "module":
-                entry["meaning"] = meaning.of_module(_text_of(root / name), docstrings=docstrings)
-            else:
-                entry["meaning"] = flow.read(root / name).meaning(docstrings=docstrings)
+            entry["meaning"] = entry["text"] if exact else _meaning_now(found, asked, name)
     files = [root / name for name, entry in found.code.items() if entry["kind"] != "unused"]
-    for name in _named_modules(files, _import_path(asked, found.environment.get("own_path", ())), root):
-        found.code.setdefault(name, {"kind": "unused"})
+    for name in _candidates(found, root, places):
+        if name not in found.inputs:
+            found.code.setdefault(name, {"kind": "unused"})
     for name, kind in declared(asked, files).items():
         if name not in found.code and not own.covers(name.removesuffix("/**")):
             found.inputs.setdefault(name, kind or known.of(name) or MISSING)

@@ -1,7 +1,8 @@
 """What code means: two texts with the same meaning do the same.
 
 Comments, formatting, markdown, docstrings, type comments and where cells are split do not count;
-the syntax tree does. Docstrings count where code asks for them. Magics and shell lines count as text.
+the syntax tree does. Docstrings count where somebody may read them (see ``looks``). Magics
+and shell lines count as text.
 """
 
 from __future__ import annotations
@@ -20,8 +21,6 @@ from pytest_ductaflow.digests import digest_of_text
 
 _MAGIC_LINE: Final = re.compile(r"^(\s*)([%!].*|[^#'\"]*\?{1,2}\s*)$")
 _MAGIC_VALUE: Final = re.compile(r"^(\s*[\w.,\s\[\]'\"]+?\s*=)\s*([%!].*)$")
-#: Code that says this looks at docstrings.
-_SEES_DOCSTRINGS: Final = re.compile(r"__doc__|\bgetdoc\b|\bhelp\(|\bdoctest\b")
 _DOCUMENTED: Final = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Module)
 _QUOTED: Final = re.compile("['\"]([^'\"\\n]+)['\"]")
 _SEPARATOR: Final = re.compile("[\\s'\"(),;<>|&=]+")
@@ -54,11 +53,6 @@ class Mentions:
 
 #: Tags that change what a cell does.
 TAGS: Final = frozenset({"parameters", "raises-exception"})
-
-
-def sees_docstrings(text: str) -> bool:
-    """Whether this code looks at docstrings, its own or those of a module."""
-    return _SEES_DOCSTRINGS.search(text) is not None
 
 
 def of_cells(cells: Iterable[Cell], *, docstrings: bool = False) -> str:

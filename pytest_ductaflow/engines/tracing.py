@@ -12,18 +12,19 @@ The trace is a file of JSON lines: a kind, a path relative to the project root, 
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import genericpath
 import importlib.util
 import itertools
 import json
+import linecache
 import os
 import pathlib
 import re
 import shlex
 import stat
 import sys
-import sysconfig
 import time
 import types
 from collections.abc import Callable, Iterable
@@ -32,17 +33,17 @@ from typing import Any, Final
 
 from pytest_ductaflow.context import unseen, within
 from pytest_ductaflow.digests import digest, may_change_unseen, stat_of
+from pytest_ductaflow.engines import callers
+from pytest_ductaflow.engines.callers import installed
 
 __all__ = ["Loaded", "Trace", "installed", "read", "unseen"]
 
 #: Between an option or a redirection and its file.
 _GLUED: Final = re.compile("[=<>]+")
-#: Modules of Python that read sources to show them.
-_SHOW_SOURCE: Final = ("tokenize.py", "linecache.py")
-#: Kinds of lines. A module is read by Python itself and counts by its meaning.
 #: A module that is none: it stands in ``sys.modules`` behind those that were loaded before a run.
 _MARK: Final = f"{__name__}.loaded_before"
 
+# Kinds of lines. A module is read by Python itself and counts by its meaning.
 READ: Final = "read"
 WRITTEN: Final = "written"
 MADE: Final = "made"  # a directory or a link
@@ -50,6 +51,8 @@ APPENDED: Final = "appended to"  # a log: running again would not restore it
 BY_THE_RUN: Final = frozenset({WRITTEN, MADE, APPENDED})
 LOOKED_FOR: Final = "looked for"
 LISTED: Final = "listed"
+LISTED_BY: Final = "listed by "  # a library; the directory is one to import from
+WALKED: Final = "walked"  # a library that lists all directories to import from, as that of installed ones
 LINKED: Final = "linked"  # a file that was given another name: its change time is no sign of a change
 MODULE: Final = "module"
 
@@ -82,8 +85,8 @@ class Trace:
             "os.scandir": self._list,
             "sqlite3.connect": self._connect,
             "os.rename": self._rename,
-            "os.mkdir": lambda arguments: self._make(arguments[0]),
-            "os.symlink": lambda arguments: self._make(arguments[1]),
+            "os.mkdir": lambda arguments: self._make(arguments[0], arguments[2]),
+            "os.symlink": lambda arguments: self._make(arguments[1], arguments[2]),
             "os.link": self._link,
             "subprocess.Popen": lambda arguments: self._start(arguments[1], arguments[2]),
             "os.system": lambda arguments: self._start(arguments[0]),
@@ -96,6 +99,7 @@ class Trace:
         sys.addaudithook(self._hook)
         sys.meta_path.append(self)  # a finder that finds nothing
         vars(genericpath)["os"] = _Os(self._look_for)
+        vars(linecache)["getlines"] = _looking(linecache.getlines, self._look_at_lines)
         for name in ("exists", "is_file", "is_dir"):
             setattr(pathlib.Path, name, _looking(getattr(pathlib.Path, name), self._look_for))
 
@@ -137,15 +141,16 @@ class Trace:
         name = self._below(path)
         if name is None:
             return
-        reader = sys._getframe(2).f_code.co_filename
-        if reader.endswith(_SHOW_SOURCE) and name.endswith(".py"):
-            return  # to show a line of code in a traceback
-        if _is_import(reader):
-            source = _source_of(name, str(path))
-            if source is not None:
-                self._say(MODULE, source)
-            return
+        frame = sys._getframe(2)
         writes = flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND)
+        if callers.looks_for_modules(frame):
+            if writes:
+                return  # a cache of its own
+            if callers.imports(frame):
+                self._say(MODULE, _source_of(name))
+                return
+        elif name.endswith(".py") and callers.shows_code(frame):
+            return
         if not writes or (flags & os.O_RDWR and not flags & os.O_TRUNC):
             self._say(READ, name)
         if writes:
@@ -153,16 +158,23 @@ class Trace:
 
     def _list(self, arguments: Any) -> None:
         path = "." if arguments[0] is None else arguments[0]
-        if _is_import(sys._getframe(2).f_code.co_filename):
+        frame = sys._getframe(2)
+        if callers.looks_for_modules(frame):
             return
-        name = self._below(path)
-        if name is not None and (LISTED, name) not in self._seen:
-            self._seen.add((LISTED, name))
+        kind, name = LISTED, self._below(path)
+        if not isinstance(path, int) and os.path.normpath(os.fsdecode(path)) in sys.path:
+            library = callers.library(frame)
+            if library is not None and name is None:
+                self._say(WALKED, library)
+            elif library is not None:
+                kind = f"{LISTED_BY}{library}"
+        if name is not None and (kind, name) not in self._seen:
+            self._seen.add((kind, name))
             try:
                 found: list[str] | None = sorted(os.listdir(self._root + name))
             except OSError:
                 found = None
-            self._write(LISTED, name, found)
+            self._write(kind, name, found)
 
     def _connect(self, arguments: Any) -> None:
         path = arguments[0]
@@ -173,9 +185,9 @@ class Trace:
             self._say(READ, name)
             self._say(READ, f"{name}-wal")  # what has not been taken into the file yet
 
-    def _make(self, path: Any) -> None:
+    def _make(self, path: Any, folder: int) -> None:
         """A directory or link, unless it is there already and the run has not asked for it in vain."""
-        name = self._below(path)
+        name = self._below(path) if folder < 0 else None  # relative to a directory that is open
         if name is not None and (name in self._in_vain or not os.path.lexists(path)):
             self._say(MADE, name)
 
@@ -214,7 +226,7 @@ class Trace:
     def find_spec(self, name: str, *_: Any) -> None:
         """As the last of Python's finders: nobody found this module."""
         frame: Any = sys._getframe(1)
-        while frame is not None and _is_import(frame.f_code.co_filename):
+        while frame is not None and callers.looks_for_modules(frame):
             frame = frame.f_back
         if frame is not None and frame.f_code.co_filename.startswith(self._prefixes):
             self._unresolved[name] = None
@@ -229,9 +241,23 @@ class Trace:
                 name is not None
                 and "\n" not in name
                 and (READ, name) not in self._seen
-                and not _measures(sys._getframe(2))
+                and not callers.measures(sys._getframe(2))
             ):
                 self._say(LOOKED_FOR, name)
+        except Exception:
+            self.lost = True
+        finally:
+            within.us = False
+
+    def _look_at_lines(self, path: Any) -> None:
+        """The lines of a file of code, which ``linecache`` may have at hand already."""
+        if getattr(within, "us", False) or not isinstance(path, str) or path.startswith("<"):
+            return
+        within.us = True
+        try:
+            name = self._below(path)
+            if name is not None and not callers.shows_code(sys._getframe(2)):
+                self._say(READ, name)
         except Exception:
             self.lost = True
         finally:
@@ -262,7 +288,7 @@ class Trace:
         if (kind, name) in self._seen or made:
             return
         self._seen.add((kind, name))
-        if kind in BY_THE_RUN or kind == LINKED:
+        if kind in BY_THE_RUN or kind in (LINKED, WALKED):
             self._write(kind, name, None)
             return
         path = self._root + name
@@ -307,11 +333,14 @@ class _Os:
 
 
 def _looking(method: Any, look: Callable[[Any], None]) -> Any:
-    def looked(self: Path, *arguments: Any, **options: Any) -> Any:
-        look(self)
-        return method(self, *arguments, **options)
+    """A function that says which path it was given first, before it does what it did before."""
 
-    return functools.wraps(method)(looked)
+    @functools.wraps(method)
+    def looked(*arguments: Any, **options: Any) -> Any:
+        look(arguments[0] if arguments else next(iter(options.values()), None))
+        return method(*arguments, **options)
+
+    return looked
 
 
 def _words(text: str) -> list[str]:
@@ -323,13 +352,6 @@ def _words(text: str) -> list[str]:
     return [
         part for word in words for part in (word, *(_GLUED.split(word)[1:] if _GLUED.search(word) else ()))
     ]
-
-
-@functools.cache
-def installed() -> tuple[str, ...]:
-    """Where modules are installed, which may be below the project's root."""
-    names = ("purelib", "platlib", "stdlib", "platstdlib")
-    return tuple(f"{sysconfig.get_path(name)}{os.sep}" for name in names)
 
 
 class Loaded:
@@ -371,26 +393,11 @@ def _top_level(names: Iterable[str]) -> frozenset[str]:
     return frozenset(name.partition(".")[0] for name in list(names)) - sys.stdlib_module_names
 
 
-def _is_import(file: str) -> bool:
-    """Whether code of this file is Python's import system, or looks for distributions."""
-    return file.startswith("<frozen importlib") or "/importlib/" in file
-
-
-def _measures(frame: Any) -> bool:
-    """Whether coverage.py is here, or calls this: it looks for files to tell whose code it measures."""
-    files = (frame.f_code.co_filename, frame.f_back.f_code.co_filename if frame.f_back else "")
-    return any(f"{os.sep}coverage{os.sep}" in file for file in files)
-
-
-def _source_of(name: str, path: str) -> str | None:
-    """The source of what the import system opens, relative to the root as ``name``."""
-    if name.endswith(".py"):
-        return name
+def _source_of(name: str) -> str:
+    """The source of what the import system opens."""
     if name.endswith(".pyc"):
-        try:
+        with contextlib.suppress(ValueError):  # a .pyc beside or without its source
             return importlib.util.source_from_cache(name)
-        except ValueError:  # a .pyc beside or without its source
-            return name
     return name
 
 

@@ -49,8 +49,6 @@ def test_where_cells_are_split_does_not_count() -> None:
 
 def test_docstrings_count_where_code_looks_at_them() -> None:
     assert of(FLOW, docstrings=True) != of(FLOW.replace("Twice.", "Two."), docstrings=True)
-    assert meaning.sees_docstrings("print(double.__doc__)")
-    assert not meaning.sees_docstrings(FLOW)
 
 
 def test_a_module_s_docstring_does_not_count_and_a_cell_s_text_does() -> None:

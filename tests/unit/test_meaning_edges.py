@@ -63,13 +63,6 @@ def test_ways_to_write_something_else(one: str, other: str) -> None:
     assert meaning.of_module(one) != meaning.of_module(other)
 
 
-@pytest.mark.parametrize(
-    "text", ["f.__doc__", "inspect.getdoc(f)", "help(f)", "import doctest", "docopt(__doc__)"]
-)
-def test_code_that_looks_at_docstrings(text: str) -> None:
-    assert meaning.sees_docstrings(text)
-
-
 def test_docstrings_of_modules_count_where_code_looks_at_them() -> None:
     one, other = '"""One."""\nx = 1', '"""Two."""\nx = 1'
     assert meaning.of_module(one, docstrings=True) != meaning.of_module(other, docstrings=True)

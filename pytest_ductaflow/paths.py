@@ -1,0 +1,15 @@
+"""Paths as records name them."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+
+def name_of(path: str | os.PathLike[str], root: Path) -> str:
+    """A path as records name it: relative to the project root if it is below it."""
+    text = os.path.normpath(path)
+    if text == str(root):
+        return "."
+    start = str(root) + os.sep
+    return (text[len(start) :] if text.startswith(start) else text).replace(os.sep, "/")
