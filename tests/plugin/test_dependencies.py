@@ -143,9 +143,9 @@ def test_a_chain_runs_in_order_across_workers(project: Project) -> None:
 #: The second worker is slow: between its look at the record and its run, the first worker's run ends.
 SLOW_WORKER = """
 import json, os, pathlib, time
-from pytest_ductaflow import execution
+from pytest_ductaflow import flow
 
-read_flow = execution.read_flow
+read_flow = flow.read
 
 def read_flow_slowly(path):
     record = pathlib.Path(__file__).parent / "runs/first/first/run.json"
@@ -157,7 +157,7 @@ def read_flow_slowly(path):
     return read_flow(path)
 
 if os.environ.get("PYTEST_XDIST_WORKER") == "gw1":
-    execution.read_flow = read_flow_slowly
+    flow.read = read_flow_slowly
 """
 
 
