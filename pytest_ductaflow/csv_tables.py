@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
+from pytest_ductaflow import regular
 from pytest_ductaflow.errors import ConfigError
 
 #: What may stand between cells; a comma unless the headings say otherwise.
@@ -52,7 +53,7 @@ def read_csv(path: Path) -> list[tuple[int, dict[str, Any]]]:
 
     :raises ConfigError: if it is no table, or it is not certain what a cell means (naming row and column).
     """
-    text = _decoded(path.read_bytes())
+    text = _decoded(regular.read_bytes(path))
     separator, headings, rows = _table(text)
     headings, rows = _without_empty_columns(headings, rows)
     check_headings(headings)

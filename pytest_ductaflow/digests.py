@@ -17,6 +17,8 @@ import uuid
 from pathlib import Path
 from typing import Final
 
+from pytest_ductaflow import regular
+
 #: Below ``runs``: what is known about files, as JSON lines.
 NAME: Final = ".digests"
 #: Nanoseconds within which a file may change again and keep its times: how coarse clocks of file systems
@@ -113,7 +115,7 @@ class Digests:
         data = "".join(f"{json.dumps([name, *self._known[name]])}\n" for name in names).encode()
         file = self._file.with_name(f".{NAME}.{uuid.uuid4().hex}.tmp") if outdated else self._file
         with contextlib.suppress(OSError):
-            descriptor = os.open(file, os.O_WRONLY | os.O_APPEND | os.O_CREAT | _NO_LINKS, 0o666)
+            descriptor = os.open(file, os.O_WRONLY | os.O_APPEND | os.O_CREAT | _PLAIN, 0o666)
             try:
                 os.write(descriptor, data)
             finally:
@@ -126,7 +128,7 @@ class Digests:
         if self._known is None:
             self._known = {}
             try:
-                lines = self._file.read_bytes().splitlines()
+                lines = regular.read_bytes(self._file).splitlines()
             except OSError:
                 lines = []
             self._lines = len(lines)
@@ -139,7 +141,7 @@ class Digests:
         return self._known
 
 
-_NO_LINKS: Final = getattr(os, "O_NOFOLLOW", 0)
+_PLAIN: Final = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)  # nor a pipe without a reader
 _projects: dict[Path, Digests] = {}
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from pytest_ductaflow import meaning, parameters, reader
+from pytest_ductaflow import meaning, parameters, reader, regular
 from pytest_ductaflow.digests import digest_of_bytes, digest_of_text
 from pytest_ductaflow.errors import FlowError
 from pytest_ductaflow.parameters import Parameters
@@ -176,7 +176,7 @@ def examine(path: Path) -> About:
 @functools.cache
 def _examined(path: Path, mtime: int, size: int) -> About | tuple[str, int | None]:
     try:
-        data = path.read_bytes()
+        data = regular.read_bytes(path)
         text = _decode(data)
     except OSError as error:
         return f"cannot be read: {error.strerror or error}", None

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from pytest_ductaflow import context, strict_json
+from pytest_ductaflow import context, regular, strict_json
 from pytest_ductaflow.errors import ConfigError, InstanceError
 from pytest_ductaflow.instance import inactive_names, load_instances, relative_name
 from pytest_ductaflow.record import RECORD_NAME, write_atomically
@@ -186,7 +186,7 @@ def _folders(directory: Path) -> list[Path]:
 
 def _node_id(directory: Path) -> str | None:
     try:
-        node_id = json.loads((directory / RECORD_NAME).read_bytes())["node_id"]
+        node_id = json.loads(regular.read_bytes(directory / RECORD_NAME))["node_id"]
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None
     return node_id if isinstance(node_id, str) and "::" in node_id else None

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from pytest_ductaflow import graph
+from pytest_ductaflow import graph, regular
 from pytest_ductaflow.record import RECORD_NAME
 from pytest_ductaflow.references import DEPTH, RUNS, run_directory_of
 
@@ -143,7 +143,7 @@ def also_seen(needed: Mapping[str, Sequence[str]], root: Path) -> dict[str, list
 def _seen(directory: Path, among: Mapping[str, object]) -> Iterable[str]:
     """The run directories in which the last run of a directory read."""
     try:
-        data = (directory / RECORD_NAME).read_bytes()
+        data = regular.read_bytes(directory / RECORD_NAME)
         if f'"{RUNS}/'.encode() not in data:  # most have nothing there, and parsing takes longer
             return ()
         inputs = json.loads(data)["inputs"]

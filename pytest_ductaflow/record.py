@@ -19,7 +19,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, Final
 
-from pytest_ductaflow import strict_json
+from pytest_ductaflow import regular, strict_json
 from pytest_ductaflow.errors import ConfigError, DuctaflowError, FileError, RecordError, RunBusy
 from pytest_ductaflow.figures import FIGURES
 from pytest_ductaflow.status import Status, worst
@@ -262,7 +262,7 @@ def read_record(directory: Path) -> Record:
 def last_duration(directory: Path) -> float | None:
     """The seconds that the last run took, if a record says so. Quick: nothing else is checked."""
     try:
-        duration = json.loads((directory / RECORD_NAME).read_bytes())["duration"]
+        duration = json.loads(regular.read_bytes(directory / RECORD_NAME))["duration"]
     except (OSError, ValueError, KeyError, TypeError):
         return None
     return float(duration) if isinstance(duration, (int, float)) else None

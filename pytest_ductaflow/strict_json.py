@@ -14,6 +14,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
+from pytest_ductaflow import regular
 from pytest_ductaflow.errors import ConfigError
 
 #: The way to a value: keys of objects and indexes of arrays.
@@ -86,7 +87,7 @@ def read_text(path: Path) -> str:
 
     :raises JSONProblem: if it has one or is not UTF-8. :raises OSError: if it cannot be read.
     """
-    data = path.read_bytes()
+    data = regular.read_bytes(path)
     if data.startswith((b"\xef\xbb\xbf", b"\xff\xfe", b"\xfe\xff")):
         raise JSONProblem("starts with a byte-order mark (BOM): save it as UTF-8 without one")
     try:

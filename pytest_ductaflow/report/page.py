@@ -18,6 +18,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, Final
 
+from pytest_ductaflow import regular
 from pytest_ductaflow.digests import digest_of_text
 from pytest_ductaflow.leftovers import below as leftovers_below
 from pytest_ductaflow.record import RECORD_NAME
@@ -122,7 +123,7 @@ def render(
 def read_back(page: Path) -> list[Row]:
     """The rows that a page shows, with their whole configs; none if there is no such page, or an old one."""
     try:
-        match = _DATA.search(page.read_bytes())
+        match = _DATA.search(regular.read_bytes(page))
         data = json.loads(match.group(1)) if match else {}
         if data.get("format") != FORMAT:
             return []
@@ -144,8 +145,7 @@ def is_current(page: Path, leftovers: Iterable[str] = ()) -> bool:
     :param leftovers: those among them that are leftovers, as in :class:`Sweep`.
     """
     try:
-        with open(page, "rb") as file:
-            head = file.read(_HEAD)
+        head = regular.read_bytes(page, _HEAD)
     except OSError:
         return False
     return (

@@ -21,7 +21,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
 
-from pytest_ductaflow import figures, strict_json
+from pytest_ductaflow import figures, regular, strict_json
 from pytest_ductaflow.capture import last_lines
 from pytest_ductaflow.digests import digest_of_text
 from pytest_ductaflow.errors import RecordError
@@ -125,7 +125,7 @@ def stamp_of(path: Path) -> str:
 def running(path: Path, place: Place) -> Row | None:
     """What is to be seen of a run that goes on: cell, last printed line, nested runs. Quick."""
     try:
-        record = json.loads((path / RECORD_NAME).read_bytes())
+        record = json.loads(regular.read_bytes(path / RECORD_NAME))
         stem = Path(record["flow"]).stem
         found = {
             "path": _relative(path, place.runs),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 import pytest
@@ -101,3 +102,15 @@ def test_in_a_build_it_is_an_error_of_the_line_that_runs_the_flow(project: Proje
     error = project.record("b/b")["error"]
     assert (error["type"], error["line"]) == ("FileError", 6)
     assert error["message"].endswith("runs/b/b/x: cannot remove run.json: Is a directory")
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="the system has no named pipes")
+def test_pipes_in_the_place_of_our_files_keep_nobody_waiting(project: Project) -> None:
+    project.flow("a")
+    project.instance("a")
+    (project.root / "runs/a/a").mkdir(parents=True)
+    (project.root / "runs/gone/b").mkdir(parents=True)
+    for name in ("a/a/run.json", "gone/b/run.json", ".digests", "conductor_status_report.html"):
+        os.mkfifo(project.root / "runs" / name)
+    project.run_apart("instances").assert_outcomes(passed=1)
+    assert project.record("a/a")["status"] == "success"

@@ -14,6 +14,7 @@ PACKAGE = Path(pytest_ductaflow.__file__).parent
 FLOORS = {
     "digests": 0,
     "errors": 0,
+    "regular": 0,
     "settings": 0,
     "figures": 0,
     "looks": 0,

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from pytest_ductaflow import instance as module
+from pytest_ductaflow import regular
 from pytest_ductaflow.instance import Mark, lines_of, load_instances
 
 from .conftest import PARAMETERS, Project, needs_timer, time_limit
@@ -1038,10 +1039,10 @@ def test_a_project_root_behind_a_symbolic_link_is_no_obstacle(project: Project, 
 def test_an_unreadable_file_is_named_with_the_reason(
     project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def refuse(self: Path) -> bytes:
-        raise PermissionError(13, "Permission denied", str(self))
+    def refuse(path: Path) -> bytes:
+        raise PermissionError(13, "Permission denied", str(path))
 
-    monkeypatch.setattr(Path, "read_bytes", refuse)
+    monkeypatch.setattr(regular, "read_bytes", refuse)
     error = project.refused(FLOW)
     assert (error.line, error.key, error.problem) == (1, "", "cannot be read: Permission denied")
 
