@@ -50,7 +50,7 @@ class InstanceFile(pytest.File):
         """Its instances, in its order."""
         session = self.config.stash[SESSION]
         try:
-            instances = load_instances(self.path, session.root)
+            instances = session.loaded[self.path] = load_instances(self.path, session.root)
             first = instances[0]
             decorators = [_decorator(mark) for mark in first.marks]
             decorators.append(getattr(pytest.mark, first.kind).with_args(name=Path(first.flow).stem))

@@ -68,24 +68,27 @@ def files(root: Path, patterns: Iterable[str]) -> list[Path]:
     return sorted(found, key=lambda file: file.relative_to(root).parts)
 
 
-def load(root: Path, patterns: Iterable[str]) -> tuple[dict[str, Instance], tuple[str, ...]]:
+def load(
+    root: Path, patterns: Iterable[str], loaded: Mapping[Path, Sequence[Instance]] | None = None
+) -> tuple[dict[str, Instance], tuple[str, ...]]:
     """All instances of a project by node id, in the order of collection.
 
+    :param loaded: what some of the files hold; these are not read again.
     :returns: the instances, and the names of the files that cannot be read.
     """
     found: dict[str, Instance] = {}
     in_error: list[str] = []
     for file in files(root, patterns):
         try:
-            found |= _load_file(file, root)
-        except InstanceError as error:  # its own error, when it is collected
-            in_error.append(error.file)
+            found |= _by_node_id((loaded or {}).get(file) or load_instances(file, root), file, root)
+        except Exception:  # whichever it is, it is told when the file is collected
+            in_error.append(file.relative_to(root).as_posix())
     return found, tuple(in_error)
 
 
-def _load_file(file: Path, root: Path) -> dict[str, Instance]:
+def _by_node_id(instances: Iterable[Instance], file: Path, root: Path) -> dict[str, Instance]:
     name = file.relative_to(root).as_posix()
-    return {f"{name}::{instance.name}": instance for instance in load_instances(file, root)}
+    return {f"{name}::{instance.name}": instance for instance in instances}
 
 
 def of_ids(node_ids: Iterable[str], root: Path, patterns: Iterable[str]) -> dict[str, Instance]:
@@ -95,17 +98,23 @@ def of_ids(node_ids: Iterable[str], root: Path, patterns: Iterable[str]) -> dict
     for name in dict.fromkeys(node_id.split("::")[0] for node_id in plain):
         if name.endswith(".json"):
             with contextlib.suppress(InstanceError):  # somebody else's, or changed since it was collected
-                known |= _load_file(root / name, root)
+                known |= _by_node_id(load_instances(root / name, root), root / name, root)
     found = around({key: known[key] for key in plain.values() if key in known}, root, patterns)
     resolved = {found.node_ids[directory]: instance for directory, instance in found.instances.items()}
     return {node_id: resolved[key] for node_id, key in plain.items() if key in resolved}
 
 
-def around(known: Mapping[str, Instance], root: Path, patterns: Iterable[str]) -> Resolved:
+def around(
+    known: Mapping[str, Instance],
+    root: Path,
+    patterns: Iterable[str],
+    loaded: Mapping[Path, Sequence[Instance]] | None = None,
+) -> Resolved:
     """Find out what instances need, the rest of their project being read only if it may matter.
 
     :param known: the instances by node id, as ``load_instances`` returns them.
     :param root: the project root, absolute. :param patterns: those of the project's instance files.
+    :param loaded: as for :func:`load`.
     """
     directories = {instance.run_directory for instance in known.values()}
     everywhere = any(
@@ -117,7 +126,7 @@ def around(known: Mapping[str, Instance], root: Path, patterns: Iterable[str]) -
     in_error: tuple[str, ...] = ()
     baselines = {run_directory_of(path) for instance in known.values() for path in instance.baselines}
     if everywhere or baselines - directories:
-        whole, in_error = load(root, patterns)
+        whole, in_error = load(root, patterns, loaded)
         others = {
             key: one for key, one in whole.items() if key in known or one.run_directory not in directories
         }

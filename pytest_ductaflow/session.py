@@ -77,6 +77,8 @@ class Session:
         #: order: by run directory.
         self.project = project.Resolved({})
         self.items: dict[str, Item] = {}
+        #: What the files hold that were collected.
+        self.loaded: dict[Path, Sequence[Instance]] = {}
         self._records: dict[str, Record] = {}
         self._needed = Needed(self.project, self.root, self._records)
         self._had_turn: set[str] = set()
@@ -230,7 +232,8 @@ class Session:
     def collected(self, items: Sequence[Item]) -> None:
         """There are these to select from: find out what they need."""
         known = {item.node_id: item.instance for item in items}
-        self.project = project.around(known, self.root, self._config.getini("ductaflow_instances"))
+        patterns = self._config.getini("ductaflow_instances")
+        self.project = project.around(known, self.root, patterns, self.loaded)
         self._needed = Needed(self.project, self.root, self._records)
         self.tell(items)
         options.leftovers(self._config).known |= self.project.instances.keys()

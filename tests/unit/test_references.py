@@ -10,7 +10,7 @@ import pytest
 
 from pytest_ductaflow import project as module
 from pytest_ductaflow.errors import InstanceError
-from pytest_ductaflow.instance import Instance
+from pytest_ductaflow.instance import Instance, load_instances
 
 from .conftest import Project
 
@@ -388,3 +388,23 @@ def test_files_stand_in_the_order_of_collection(tmp_path: Path) -> None:
         file.relative_to(tmp_path).as_posix() for file in module.files(tmp_path, ["*.json", "**/*.json"])
     ]
     assert found == ["a/z.json", "a-b/c.json", "a.json", "b.json", "c/d/e.json", "c/d.json"]
+
+
+def test_a_file_that_was_read_is_not_read_again(project: Project) -> None:
+    file = project.write("instances/a.json", {**FLOW, "name": "a"})
+    loaded = {file: load_instances(file, project.root)}
+    file.write_text("{")
+    found, in_error = module.load(project.root, ["instances/*.json"], loaded)
+    assert (list(found), in_error) == (["instances/a.json::a"], ())
+
+
+def test_a_file_that_cannot_be_read_is_named_whatever_the_reason(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(file: Path, root: Path) -> list[Instance]:
+        raise RecursionError if file.stem == "b" else InstanceError("a", 1, "", "a mistake")
+
+    project.write("instances/a.json", FLOW)
+    project.write("instances/b.json", FLOW)
+    monkeypatch.setattr(module, "load_instances", fail)
+    assert module.load(project.root, ["instances/*.json"]) == ({}, ("instances/a.json", "instances/b.json"))
