@@ -11,7 +11,6 @@ from typing import Final
 
 from pytest_ductaflow.engines.base import EngineRun, Outcome, Task
 from pytest_ductaflow.errors import DuctaflowError
-from pytest_ductaflow.flow import NATIVE_KERNELS
 
 __all__ = ["ENGINES", "EngineRun", "Outcome", "Task", "available", "choose", "default", "start"]
 
@@ -47,6 +46,8 @@ def choose(asked: str | None, platform: str = sys.platform) -> tuple[str, str]:
 
 def for_kernel(engine: str, kernel: str) -> str:
     """The engine that executes a flow: a fork is this Python, any other kernel must be started."""
+    from pytest_ductaflow.flow import NATIVE_KERNELS  # not for the launcher, which imports this package
+
     return engine if kernel in NATIVE_KERNELS else "papermill"
 
 

@@ -12,10 +12,12 @@ import socket
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from pytest_ductaflow.context import Context
-from pytest_ductaflow.flow import Flow
+
+if TYPE_CHECKING:  # the launcher, too, imports this package, and reads no flows
+    from pytest_ductaflow.flow import Flow
 
 
 @dataclass(frozen=True)

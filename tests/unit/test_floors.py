@@ -237,6 +237,19 @@ def test_importing_what_flows_import_loads_nothing_heavy() -> None:
     assert [name for name in loaded if name.split(".")[0] in HEAVY] == []
 
 
+def test_the_launcher_loads_nothing_that_makes_it_large() -> None:
+    code = "import sys, pytest_ductaflow.engines.launcher_process; print(*sorted(sys.modules))"
+    loaded = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    ).stdout.split()
+    ours = [name.removeprefix("pytest_ductaflow.") for name in loaded if name.startswith("pytest_ductaflow.")]
+    assert ours == [
+        *("context", "engines", "engines.base", "engines.launcher_process", "engines.supervisor"),
+        *("engines.wire", "errors"),
+    ]
+    assert [name for name in loaded if name.split(".")[0] in (*HEAVY, "psutil", "asyncio", "logging")] == []
+
+
 @pytest.mark.parametrize("name", pytest_ductaflow.__all__)
 def test_every_public_name_is_there_and_documented(name: str) -> None:
     value = getattr(pytest_ductaflow, name)
