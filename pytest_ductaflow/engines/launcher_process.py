@@ -28,8 +28,9 @@ from pytest_ductaflow.engines.supervisor import Client, Supervisor, Waker
 #: Seconds that children have to leave by themselves, once the last client is gone, and to be gone, killed.
 _LEAVE_TIMEOUT: Final = 1.0
 _KILL_TIMEOUT: Final = 5.0
-#: Seconds between two looks at whether they are.
+#: Seconds between two looks at whether they are, and the most of them.
 _POLL: Final = 0.01
+_LONG_POLL: Final = 1.0
 
 
 class _Launcher:
@@ -45,20 +46,22 @@ class _Launcher:
 
     def serve(self) -> None:
         """Until the last client is gone."""
-        served, strays = False, False
+        served = False
+        pause: float | None = None  # until the next look at what was killed
         while not self._waker.asked_to_end and (self._clients or not served):
-            for key, _ in self._selector.select(_POLL if strays else None):
+            for key, _ in self._selector.select(pause):
                 if key.fileobj is self._listener:
                     served = True
                     self._accept()
                 elif key.fileobj is self._waker:
                     self._waker.clear()
-                    strays = True
+                    pause = _POLL
                 elif key.data in self._clients:  # not closed by what came before
                     self._read(key.data, ended=key.fd == key.data.process)
-            if strays:
+            if pause is not None:
                 self._reap()
                 strays = supervisor.kill_descendants(frozenset(self._children))
+                pause = min(2 * pause, _LONG_POLL) if strays else None
         self._leave()
 
     def _leave(self) -> None:

@@ -95,7 +95,7 @@ class _Process:
         self,
         parent: int,
         control: socket.socket,
-        run: Callable[[socket.socket], int],
+        run: Run,
         language: dict[str, Any],
     ) -> None:
         self._supervisor = Supervisor(parent)

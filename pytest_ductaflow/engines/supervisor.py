@@ -57,7 +57,8 @@ class Client:
         self.process: int | None = None  # a descriptor that can be read when it ended
         credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
         pid, self.user, _ = struct.unpack("3i", credentials)
-        with contextlib.suppress(OSError):  # it ended before, or is not known here: its end is closed then
+        # It ended before, or is not known here, or Python was built for an older system.
+        with contextlib.suppress(OSError, AttributeError):
             self.process = os.pidfd_open(pid)
 
     def descriptors(self) -> list[int]:
