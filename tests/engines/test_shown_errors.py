@@ -44,9 +44,6 @@ SHOWN = {
     "captured": Shown("%%capture\nx = 1\nx / 0", ZERO, 3),
     "captured by a call": Shown("x = 1\nget_ipython().run_cell_magic('capture', '', '1 / 0')", ZERO, 2),
     "captured, of a function": Shown("%%capture\ndef f():\n    1 / 0\n\nf()", ZERO, 3),
-    "captured, no syntax": Shown(
-        "%%capture\nx = 1\ny = = 2", "SyntaxError: invalid syntax (it.py, line {})", 3
-    ),
     "%run": Shown("x = 1\n%run helper.py", "ValueError: in the helper", 2),
     "%run of what exits": Shown("%run leave.py", "SystemExit: 3"),
     "HTML": Shown(THING.format("_repr_html_") + "display(Thing())", BAD, 3),
