@@ -257,7 +257,8 @@ def _problem(report: pytest.TestReport | pytest.CollectReport) -> str:
     properties = dict(getattr(report, "user_properties", ()))
     if not report.failed or "status" in properties:
         return str(properties.get("problem", ""))
-    crash = getattr(report.longrepr, "reprcrash", None)
+    # An instance file's own line names the file; what pytest's short summary says of it does not.
+    crash = None if isinstance(report, pytest.CollectReport) else getattr(report.longrepr, "reprcrash", None)
     return str(getattr(crash, "message", "") or report.longreprtext.strip().split("\n")[-1] or "failed")
 
 

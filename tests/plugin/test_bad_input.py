@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from pytest_ductaflow import regular
+
 if TYPE_CHECKING:
     from tests.conftest import Project
 
@@ -120,19 +122,19 @@ def test_a_bad_file_is_one_line_that_names_file_line_and_key(with_files: Project
     (shown,) = (text for text in result.outlines if text.startswith("instances/bad.json:"))
     assert shown.startswith(place)
     assert message in shown
-    assert f"ERROR instances/bad.json - {shown}" in result.outlines
+    assert f"ERROR instances/bad.json - line {shown.removeprefix('instances/bad.json:')}" in result.outlines
     assert "Traceback" not in result.stdout.str()
 
 
 def test_an_unreadable_file_says_so(with_files: Project, monkeypatch: pytest.MonkeyPatch) -> None:
-    bad, read_bytes = with_files.write("instances/bad.json", FIT), Path.read_bytes
+    bad, read_bytes = with_files.write("instances/bad.json", FIT), regular.read_bytes
 
     def refuse(path: Path) -> bytes:  # a file's mode would not keep root from reading it
         if path == bad:
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
         return read_bytes(path)
 
-    monkeypatch.setattr(Path, "read_bytes", refuse)
+    monkeypatch.setattr(regular, "read_bytes", refuse)
     result = with_files.run("--collect-only", "-q")
     assert "instances/bad.json:1: cannot be read: Permission denied" in result.outlines
     assert "instances/good.json::good" in result.outlines

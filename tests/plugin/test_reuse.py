@@ -397,7 +397,7 @@ def test_a_build_keeps_the_warnings_of_its_flows(build: Project) -> None:
     build.run("instances").assert_outcomes(passed=1, warnings=1)
     result = build.run("instances", "-v")
     result.stdout.fnmatch_lines(
-        ["*UP-TO-DATE (orange)*", "*FlowWarning: Warning: odd*", "*1 warning, 1 up to date*"]
+        ["*UP-TO-DATE (orange)*", "  1 of 1: flows/* Warning: odd", "*1 warning, 1 up to date*"]
     )
     build.run("instances", *ORANGE).assert_outcomes(failed=1)
     append(build, "builds/all.py", "print('more')\n")
