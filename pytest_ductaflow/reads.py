@@ -9,6 +9,7 @@ such inputs in its record is never up to date.
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
@@ -129,8 +130,9 @@ def also_seen(needed: Mapping[str, Sequence[str]], root: Path) -> dict[str, list
 
     :param needed: each run directory to those that it needs.
     """
-    seen = {node: [other for other in _seen(root / node, needed) if other != node] for node in needed}
-    edges = {node: list(dict.fromkeys([*others, *seen[node]])) for node, others in needed.items()}
+    there = _existing(needed, root)
+    seen = {node: [other for other in _seen(root / node, needed) if other != node] for node in there}
+    edges = {node: list(dict.fromkeys([*others, *seen.get(node, ())])) for node, others in needed.items()}
     if not any(seen.values()):
         return edges
     component = graph.components(edges)
@@ -138,6 +140,22 @@ def also_seen(needed: Mapping[str, Sequence[str]], root: Path) -> dict[str, list
         node: [one for one in others if one in needed[node] or component[one] != component[node]]
         for node, others in edges.items()
     }
+
+
+def _existing(nodes: Iterable[str], root: Path) -> list[str]:
+    """Those of the run directories that there are; looking for the record of each takes longer."""
+    names: dict[str, set[str]] = {}
+    there = []
+    for node in nodes:
+        step, _, name = node.rpartition("/")
+        if step not in names:
+            try:
+                names[step] = set(os.listdir(root / step))
+            except OSError:
+                names[step] = set()
+        if name in names[step]:
+            there.append(node)
+    return there
 
 
 def _seen(directory: Path, among: Mapping[str, object]) -> Iterable[str]:

@@ -37,7 +37,7 @@ def ran(new_project: Callable[[], Project], request: pytest.FixtureRequest) -> R
         """,
     )
     project.instance("careful", build="builds/careful.py")
-    return project, project.run_apart("-v", "instances", *request.param)
+    return project, project.run_apart("-v", "--ductaflow-tracebacks=all", "instances", *request.param)
 
 
 def test_verbose_mode_shows_the_light_in_the_status_word(ran: Ran) -> None:
