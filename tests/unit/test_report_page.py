@@ -319,7 +319,7 @@ def test_causes_are_grouped_with_the_instances_that_share_them(tmp_path: Path) -
     (failure,) = data["clusters"]
     assert failure["place"] == "flows/fit.py:3"
     assert (failure["count"], failure["of"], failure["type"]) == (3, 4, "ValueError")
-    assert failure["message"] == "negative flow: N"
+    assert failure["message"] == "negative flow: -3 … -1"
     assert failure["paths"] == ["s/1", "s/2", "s/3"]
     assert "toll = high" in failure["common"][0]
     (warning,) = data["warnings"]
