@@ -283,6 +283,7 @@ def execute_cells(
     *,
     name: str = "it",
     config: dict[str, Any] | None = None,
+    timeout: float = TIMEOUT,
 ) -> Executed:
     """Execute cells as the flow ``flows/<name>.py`` of a project, by one of ``EVERYONE``."""
     flow, directory = root / "flows" / f"{name}.py", root / "runs" / name / re.sub(r"\W", "_", by)
@@ -298,7 +299,7 @@ def execute_cells(
         config=config or {},
         project_root=root,
         engine=by,
-        timeout=TIMEOUT,
+        timeout=timeout,
     )
     return Executed(by, root, flow, directory, list(cells), execute(request).error)
 

@@ -74,7 +74,7 @@ OPTIONS = {
             "umask": os.umask(0o22),
             "nice": os.nice(0),
             "limits": [resource.getrlimit(number) for number in range(16)],
-            "trace": (sys.gettrace(), sys.getprofile()),
+            "trace": (type(sys.gettrace()), type(sys.getprofile())),  # coverage has an object for each process
             "main": sorted(vars(sys.modules["__main__"]).keys() & {"__file__", "__spec__", "__loader__"}),
         }
     """,

@@ -976,7 +976,7 @@ def test_100_mb_are_whole_in_the_file_and_cut_in_the_notebook(tmp_path: Path, by
 @pytest.mark.parametrize("by", OURS)
 def test_2000_cells_are_executed_in_order(tmp_path: Path, by: str) -> None:
     cells = {str(i): f"print({i})" if i % 2 else f"{i}" for i in range(2000)}
-    notebook = execute_cells(by, tmp_path, sources(cells))
+    notebook = execute_cells(by, tmp_path, sources(cells), timeout=300)
     assert notebook.error is None
     assert [notebook.shows(name) for name in cells] == [
         [printed(f"{i}\n") if i % 2 else result(str(i))] for i in range(2000)

@@ -21,7 +21,7 @@ from pytest_ductaflow.errors import RunFailed, run_failed
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-ALIAS = Path(pytest_ductaflow.__file__).parent / "_alias" / "ductaflow.py"
+ALIAS = Path(__file__).parents[2] / "pytest_ductaflow" / "_alias" / "ductaflow.py"
 
 #: The original's public functions (mjbaske/ductaflow, 0.3.0), with their parameters in order.
 SIGNATURES = {
