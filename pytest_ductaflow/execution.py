@@ -149,7 +149,7 @@ def _execute(
             with contextlib.suppress(OSError):  # the record says `running`: without the lock, interrupted
                 run.end(told, reader, run.events, interrupted=interrupted)
             raise
-        run.record.cells = _cells(outcome)
+        run.record.cells, run.record.pid = _cells(outcome), outcome.pid
         run.record.timings = [
             {"line": run.flow.line_of_executed(cell), "seconds": seconds} for cell, seconds in outcome.seconds
         ]
@@ -444,7 +444,8 @@ class Run:
             session=request.session,
             engine=engines.for_kernel(request.engine, self.flow.kernel),
             host=socket.gethostname(),
-            pid=os.getpid(),
+            pid=os.getpid() if request.engine == "script" else 0,
+            worker=os.getpid(),
             config=self.config,
             scenario=request.scenario,
             needed=dict(request.needed),
@@ -487,14 +488,14 @@ def _watch(
             if late and stopped is None:
                 stopped = f"stopped after {request.timeout:g} s, the run's timeout"
                 engine.stop()
-            cells = _cells(engine.outcome)
+            cells, current.pid = _cells(engine.outcome), engine.outcome.pid
             if cells != current.cells and time.monotonic() - written > _RECORD_INTERVAL:
                 written, current.cells = time.monotonic(), cells
                 record.write_record(run.directory.path, current, durable=False)
     except BaseException:
         engine.stop()
         engine.done.wait(_STOP_TIMEOUT)
-        current.cells = _cells(engine.outcome)
+        current.cells, current.pid = _cells(engine.outcome), engine.outcome.pid
         run.events = engine.outcome.events
         raise
     finally:

@@ -49,6 +49,7 @@ class Outcome:
     :param finished: all cells ran, and the process said so itself and ended with status 0.
     :param error: as in the record, if it did not.
     :param events: what the process reported, in order.
+    :param pid: of the run's process, 0 until it is there.
     :param remark: something odd that is no error, worth a warning.
     :param seconds: of each cell that ended, the notebook's 0-based cell index and how long it took.
     :param trace: what the process read and wrote, as ``tracing.read`` gives it; ``None`` if that is unknown.
@@ -61,6 +62,7 @@ class Outcome:
     current: int | None = None
     seconds: list[tuple[int, float]] = field(default_factory=list)
     events: list[dict[str, Any]] = field(default_factory=list)
+    pid: int = 0
     remark: str | None = None
     trace: list[tuple[str, str, Any]] | None = None
 

@@ -61,7 +61,7 @@ class ForkRun(NotebookRun):
     def connect(self, manager: NotebookExecutionManager, kernel_name: str) -> None:
         """Execute the notebook in the fork."""
         assert self._fork is not None
-        self._fork.started()
+        self.outcome.pid = self._fork.started()
         if self.stopped:  # in the meantime
             self._fork.kill()
         try:
@@ -128,15 +128,16 @@ class Fork:
             raise
         self._lines = wire.Lines(self._control)
 
-    def started(self) -> None:
-        """Wait until it exists.
+    def started(self) -> int:
+        """Wait until it exists; give its process id.
 
         :raises DuctaflowError: if it cannot be made.
         """
         if not self._hear("pid", _START_TIMEOUT):
             problem = "ended" if self._silent else f"made no fork within {_START_TIMEOUT:g} s"
             raise DuctaflowError(f"the warm process {problem}: {self._process.log()}")
-        self._pid, self.language = self._said["pid"], self._said["language"]
+        self._pid, self.language = int(self._said["pid"]), self._said["language"]
+        return self._pid
 
     def execute(self, code: str, **content: Any) -> str:
         """Ask for the execution of a cell; give the request's id."""

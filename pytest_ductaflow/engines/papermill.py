@@ -76,6 +76,7 @@ class PapermillRun(NotebookRun):
         """The kernel's process exists."""
         self._kernel = kernel
         self._process = getattr(kernel.provisioner, "process", None)
+        self.outcome.pid = self._process.pid if self._process is not None else 0
         if self.stopped:  # while it started
             self._end()
 

@@ -295,3 +295,15 @@ def test_a_kernel_that_cannot_start_is_red_and_says_why(run: Run, monkeypatch: p
     assert "No module named 'no'" in "\n".join(said)
     assert last.startswith("❌ Failed it | Instance: one | Error: KernelError: the kernel did not start: ")
     assert (result.record.duration or 0) < 15
+
+
+def test_the_record_has_the_run_s_own_process(run: Run) -> None:
+    result = run(
+        "import json, os, time\n"
+        "deadline = time.monotonic() + 30\n"
+        "while (now := json.load(open('run.json'))['pid']) != os.getpid() and time.monotonic() < deadline:\n"
+        "    time.sleep(0.05)\n"
+        "print(now, os.getpid())"
+    )
+    told, own = map(int, result.printed.split())
+    assert told == own == result.record.pid != result.record.worker == os.getpid()
