@@ -304,16 +304,27 @@ class Run:
         self._tell_ended(found)
 
     def remove_outputs(self) -> set[str]:
-        """Delete what the last run of this flow made here; give the directories of its that had to stay.
+        """Delete what the last run made here; give the directories of its that had to stay."""
+        if (last := self._last()) is None:
+            return set()
+        self._last_runs = last.runs
+        if last.flow == relative(self.request.flow, self.request.project_root):
+            return outputs.remove(self.directory, last)
+        return outputs.remove_run(RunDirectory(self.directory.path, Path(last.flow).stem), last)
 
-        What another flow made stays: a build may run several in one directory, each using the last one's.
+    def _last(self) -> Record | None:
+        """The last run here, if it is ours to replace.
+
+        An instance has its directory for itself, whichever flow it ran last time. A build may run several
+        flows in one directory, each using what the last one made.
         """
-        with contextlib.suppress(RecordError):
+        try:
             last = record.read_record(self.directory.path)
-            if last.flow == relative(self.request.flow, self.request.project_root):
-                self._last_runs = last.runs
-                return outputs.remove(self.directory, last)
-        return set()
+        except RecordError:
+            return None
+        same_flow = last.flow == relative(self.request.flow, self.request.project_root)
+        instances = last.node_id is not None and self.request.node_id is not None
+        return last if same_flow or instances else None
 
     def end(
         self,
@@ -412,10 +423,12 @@ class Run:
         """
         self.record = self._new_record()
         printed = None
-        with contextlib.suppress(RecordError):
-            last = record.read_record(self.directory.path)
+        if (last := self._last()) is not None:
+            self.record.outputs = last.outputs
             if last.flow == self.record.flow:
-                self.record.outputs, printed = last.outputs, last.printed
+                printed = last.printed
+            else:
+                self.record.outputs |= outputs.own(RunDirectory(self.directory.path, Path(last.flow).stem))
         self.record.error, self.record.status = error, Status.ERROR.value
         self.record.ended, self.record.duration = record.now(), 0.0
         if self.directory.output.is_file():

@@ -123,6 +123,24 @@ def remove(directory: RunDirectory, last: Record) -> set[str]:
     return left
 
 
+def remove_run(directory: RunDirectory, last: Record) -> set[str]:
+    """As :func:`remove`, and our own files of that run, too: another flow's have other names.
+
+    The directory's lock is held.
+    """
+    left = remove(directory, last)
+    figures.remove(directory.notebook)
+    for name in directory.own_files - {figures.FIGURES, record.LOCK_NAME}:
+        record.remove(directory.path / name)
+    return left
+
+
+def own(directory: RunDirectory) -> dict[str, str]:
+    """The files of a run that are ours, as records hold what a run made."""
+    names = directory.own_files - {record.RECORD_NAME, record.LOCK_NAME}
+    return {name: digest(path) for name in sorted(names) if (path := directory.path / name).is_file()}
+
+
 def remove_nested(directory: RunDirectory, run: str) -> None:
     """Delete a nested run that the run around it does not make any more, but nothing that is somebody's.
 
@@ -139,10 +157,8 @@ def remove_nested(directory: RunDirectory, run: str) -> None:
     own = RunDirectory(path, Path(last.flow).stem)
     for nested in last.runs:
         remove_nested(own, nested)
-    remove(own, last)
-    figures.remove(own.notebook)
-    for name in own.own_files - {figures.FIGURES}:
-        record.remove(path / name)
+    remove_run(own, last)
+    record.remove(path / record.LOCK_NAME)
     while path != directory.path:  # and the directories on the way to it, if they hold nothing else
         try:
             path.rmdir()

@@ -82,8 +82,8 @@ class Record:
     """What ``run.json`` holds. JSON types only; see DESIGN for the words.
 
     Times are ISO 8601 in UTC, durations seconds, ``flow`` and ``inputs`` relative to the project root,
-    ``runs`` and ``outputs`` relative to the run directory. ``pid`` is the run's own process, 0 as long as there
-    is none; ``worker`` is the process that has it executed. ``cells.current`` is the 0-based notebook
+    ``runs`` and ``outputs`` relative to the run directory. ``pid`` is the run's own process, 0 as long as
+    there is none; ``worker`` is the process that has it executed. ``cells.current`` is the 0-based notebook
     cell that runs or ran last; ``timings`` say how many seconds each cell took and at which line of the
     flow it starts (``None``: the injected config); ``warnings`` hold 1-based lines of the output file.
     ``measures`` are name to ``{"value": …, "unit": …}``; ``expectations`` are what was judged of them,

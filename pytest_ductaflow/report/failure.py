@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import re
 import shlex
 from dataclasses import dataclass
@@ -17,6 +18,8 @@ from pytest_ductaflow.record import Record, RunDirectory, read_record
 #: Source lines shown above and below the failing one; the failing cell's beginning is cut to fit.
 _ABOVE: Final = 25
 _BELOW: Final = 3
+#: Of a longer line (data in the code) the rest is not shown.
+_WIDTH: Final = 1000
 _CELL: Final = re.compile(r"^[ \t]*#[ \t]*%%")
 
 
@@ -36,12 +39,15 @@ def frames(error: dict[str, Any], root: Path) -> list[Frame]:
     if not places and error.get("file") and error.get("line"):
         places = [{"file": error["file"], "line": error["line"], "function": "<module>"}]
     places = [place for place in places if place.get("line") and not _is_library(place["file"])]
+    lines = functools.cache(_lines)  # a recursion has a thousand frames in one file
     return [
         Frame(
             place["file"],
             place["line"],
             place.get("function", ""),
-            tuple(_source(root / place["file"], place["line"], whole_cell=index == 0 and _is_flow(place))),
+            tuple(
+                _source(lines(root / place["file"]), place["line"], whole_cell=index == 0 and _is_flow(place))
+            ),
         )
         for index, place in enumerate(places)
     ]
@@ -123,12 +129,18 @@ def _shown(path: Path, root: Path) -> str:
     return path.relative_to(root).as_posix() if path.is_relative_to(root) else path.as_posix()
 
 
-def _source(path: Path, line: int, *, whole_cell: bool) -> list[str]:
-    """Lines around a place, the place marked with ``>``; of a flow those of its cell."""
+def _lines(path: Path) -> list[str]:
     try:
-        text = path.read_text("utf-8", "replace").split("\n")  # as Python counts lines
+        return path.read_text("utf-8", "replace").split("\n")  # as Python counts lines
     except OSError:
         return []
+
+
+def _source(text: list[str], line: int, *, whole_cell: bool) -> list[str]:
+    """Lines around a place, the place marked with ``>``; of a flow those of its cell.
+
+    :param text: all lines of its file.
+    """
     if not 0 < line <= len(text):
         return []
     above = _ABOVE if whole_cell else 5
@@ -144,5 +156,6 @@ def _source(path: Path, line: int, *, whole_cell: bool) -> list[str]:
         last -= 1
     numbered = range(first, last + 1)
     return [
-        f"{'>' if number == line else ' '}   {plain(text[number - 1].expandtabs())}" for number in numbered
+        f"{'>' if number == line else ' '}   {plain(text[number - 1][:_WIDTH].expandtabs())}"
+        for number in numbered
     ]

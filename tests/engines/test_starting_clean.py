@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from pytest_ductaflow import execution
 from pytest_ductaflow.engines import available
 from pytest_ductaflow.execution import Request, execute, up_to_date
 from pytest_ductaflow.record import Record
@@ -194,3 +195,26 @@ def test_a_nested_run_starts_clean_and_one_that_is_not_made_any_more_goes(
     assert os.listdir(request.directory / "runs") == ["b"]
     assert sorted(os.listdir(request.directory / "runs/b"))[-2:] == ["out", "run.json"]
     assert reasons(request) == []
+
+
+def test_an_instance_that_runs_another_flow_starts_clean_too(project: Callable[..., Request]) -> None:
+    made = "os.makedirs('out/deep')\nopen('out/deep/a.csv', 'w').write('1')"
+    old = project(made, "old", node_id="instances/it.json::one")
+    run(old)
+    new = replace(
+        project("print(sorted(os.listdir()))", "new", node_id="instances/moved.json::one"),
+        directory=old.directory,
+    )
+    execution.refuse(new, "needs another one")  # in the meantime
+    run(new)
+    there = "['.run.lock', 'new.ipynb', 'new_config.json', 'new_execution_output.txt', 'run.json']"
+    assert (old.directory / "new_execution_output.txt").read_text().strip() == there
+
+
+def test_flows_that_somebody_runs_in_one_directory_leave_each_other_s_files(
+    project: Callable[..., Request],
+) -> None:
+    first = project("open('a.csv', 'w').write('1')", "first")
+    run(first)
+    run(replace(project("open('a.csv').read()", "second"), directory=first.directory))
+    assert (first.directory / "first.ipynb").exists()

@@ -141,9 +141,9 @@ def start(project: Project) -> Iterator[Callable[..., Sleeping]]:
 def test_ctrl_c_stops_at_once_and_leaves_nothing(start: Callable[..., Sleeping], engine: str) -> None:
     sleeping = start("--ductaflow-engine", engine)
     os.killpg(sleeping.pytest.pid, signal.SIGINT)
-    assert sleeping.pytest.wait(60) == pytest.ExitCode.INTERRUPTED
+    assert sleeping.pytest.wait(15) == pytest.ExitCode.INTERRUPTED
     assert processes_in(sleeping.directory) == []
-    assert wait_until(sleeping.nothing_left, 60) is not None
+    assert wait_until(sleeping.nothing_left, 15) is not None
     record = sleeping.project.record("sleeper/sleeper")
     assert (record["status"], record["error"]["type"]) == ("interrupted", "KeyboardInterrupt")
     assert "KeyboardInterrupt" in sleeping.printed.read_text()
@@ -152,8 +152,8 @@ def test_ctrl_c_stops_at_once_and_leaves_nothing(start: Callable[..., Sleeping],
 def test_ctrl_c_stops_xdists_workers_too(start: Callable[..., Sleeping]) -> None:
     sleeping = start("-n", "2")
     os.killpg(sleeping.pytest.pid, signal.SIGINT)
-    assert sleeping.pytest.wait(60) == pytest.ExitCode.INTERRUPTED
-    assert wait_until(sleeping.nothing_left, 60) is not None
+    assert sleeping.pytest.wait(15) == pytest.ExitCode.INTERRUPTED
+    assert wait_until(sleeping.nothing_left, 15) is not None
     assert read_record(sleeping.directory).status == "interrupted"
 
 
@@ -165,8 +165,8 @@ def test_a_killed_pytest_leaves_nothing(
 ) -> None:
     sleeping = start(*parallel, "--ductaflow-engine", engine)
     sleeping.pytest.send_signal(how)
-    sleeping.pytest.wait(60)
-    assert wait_until(sleeping.nothing_left, 60) is not None
+    sleeping.pytest.wait(15)
+    assert wait_until(sleeping.nothing_left, 15) is not None
     assert read_record(sleeping.directory).status == "interrupted"
 
 

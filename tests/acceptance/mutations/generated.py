@@ -41,6 +41,7 @@ class Outcome:
     :param status: its light's, or ``refused`` if what it needs is red.
     :param files: what it and its nested runs wrote. :param doubtful: it says itself that it may be wrong.
     :param beside_error: it says that an instance file is in error.
+    :param error: of a red run, for whoever reads of a finding.
     :param leans_on: the run directories that it needs, or was seen to read in.
     """
 
@@ -50,6 +51,7 @@ class Outcome:
     doubtful: bool
     beside_error: bool
     leans_on: frozenset[str]
+    error: str | None
 
     @property
     def is_red(self) -> bool:
@@ -156,6 +158,7 @@ class Project:
             doubtful=any(text in said for text in _SAID),
             beside_error=_IN_ERROR in said,
             leans_on=frozenset({*record.needed, *reads.with_steps(record.inputs, seen.turns)}),
+            error=str((record.error or {}).get("message", ""))[-500:] or None,
         )
 
     # --- comparing ---
