@@ -36,8 +36,9 @@ def load_outputs(
     they are left out, and so are leftovers and runs that go on. What is left out, leftovers apart, is named
     in a warning; in a flow that makes its run orange.
 
-    In a flow the runs are inputs: it runs again when one of them has run again, or another one is there. If
-    its config names the directory, as in ``"runs": "runs/savings"``, they run before it.
+    In a flow the runs are inputs: it runs again when one of them has run again, or another one is there. What
+    it was seen to read also orders: from the next session on, those runs come before it. If its config names
+    the directory, as in ``"runs": "runs/savings"``, they do so in the first session, too.
 
     :param name: path of the file in each run directory, with ``/``: ``balance.csv``, or, of a run nested in
         a build, ``runs/fit/model.json``. Its ending says how it is read: ``.csv``, ``.parquet``,

@@ -44,7 +44,7 @@ def load_cli_config(default_config_path: str, description: str = "Run ductaflow 
     :param default_config_path: the config without ``--config``; a relative path is looked up in the
         working directory, then in the project root (the parent of the flow's directory).
     :param description: for ``--help``.
-    :raises SystemExit: if the config cannot be read, with the file and line.
+    :raises SystemExit: if the config or pytest's configuration cannot be read, with the file and line.
     """
     from pytest_ductaflow.script import ScriptRun  # what only scripts need
 
@@ -58,9 +58,9 @@ def load_cli_config(default_config_path: str, description: str = "Run ductaflow 
     flow = Path(os.path.abspath(sys.argv[0]))
     try:
         config = _load(arguments.config, default_config_path, flow)
+        run = ScriptRun(flow, config, arguments.output_dir)
     except ConfigError as error:
         parser.error(str(error))
-    run = ScriptRun(flow, config, arguments.output_dir)
     if arguments.no_execute:
         run.prepare()
         raise SystemExit(0)

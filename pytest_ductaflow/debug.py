@@ -11,6 +11,7 @@ from typing import Any
 from pytest_ductaflow import execution, record, strict_json
 from pytest_ductaflow.errors import ConfigError, RecordError
 from pytest_ductaflow.record import RunDirectory
+from pytest_ductaflow.settings import settings_of
 
 
 def debug_flow(
@@ -53,6 +54,7 @@ def debug_flow(
         directory=directory,
         config={key: value for key, value in config.items() if key != "_no_execute"},
         project_root=root,
+        python_path=settings_of(root).python_path,
     )
     names = execution.prepare(request)
     print(f"Run directory: {names.path}")

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import glob
-import itertools
 import os
 import sys
-import sysconfig
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -29,6 +27,7 @@ from pytest_ductaflow.execution import Request, Run, execute, prepare, up_to_dat
 from pytest_ductaflow.flow import NATIVE_KERNELS
 from pytest_ductaflow.flow import read as read_flow
 from pytest_ductaflow.record import RunDirectory
+from pytest_ductaflow.settings import project_of, settings_of
 
 #: A nested flow's lines carry its name, at least this wide, so a build's own warnings stay its own.
 _ECHO_WIDTH: Final = 16
@@ -57,7 +56,7 @@ def run_notebook(
     is prefixed with the flow's name. Then a line says how it ended, ``✅ Completed …`` or ``❌ Failed …``.
 
     :param notebook_file: the ``.py`` file; a relative path is looked up in ``notebooks_dir``, in the
-        working directory, then below the project root.
+        working directory, then below the project root; without one below the root that pytest would find.
     :param config: injected as ``config``; JSON types only. ``_project_root`` is added. Called in a script or
         notebook, a path such as ``runs/prepare/a/table.csv`` that leads into another run's directory
         becomes absolute, as in an instance file; in a flow or build, paths stay as they are.
@@ -67,7 +66,9 @@ def run_notebook(
     :param export_html: also write ``<flow>.html``.
     :param execution_dir: the run directory, created if needed; by default the working directory.
     :param project_root: by default the config's ``_project_root``, that of the surrounding run or of the run
-        in whose directory a notebook is run by hand, or the working directory.
+        in whose directory a notebook is run by hand, or the working directory. If the flow or the run
+        directory is outside that, the root that pytest would find for them. Flows can import from the root,
+        from pytest's ``pythonpath`` and from beside them, wherever the caller lies.
     :param no_execute: prepare the directory and execute nothing.
     :param reuse: ``True`` takes the last run in that directory if it is up to date, ``False`` executes in
         any case. By default it is as in the surrounding run: taken in a build that pytest runs, executed in
@@ -75,13 +76,15 @@ def run_notebook(
     :returns: path of the executed notebook, or of its copy.
     :raises RunFailed: if the run is red; a ``PapermillExecutionError``, too, if papermill is loaded.
     :raises FlowError: if the flow cannot be run; a ``FileNotFoundError``, too, if there is none.
-    :raises ConfigError: if the config has a value that JSON has no type for. It is a ``ValueError``.
+    :raises ConfigError: if the config has a value that JSON has no type for, or pytest's configuration cannot
+        be read. It is a ``ValueError``.
     """
     config = dict(config or {})
     no_execute = bool(config.pop("_no_execute", False)) or no_execute
     stem, directory = Path(notebook_file).stem, Path(os.path.abspath(execution_dir or "."))
     with contextlib.nullcontext() if no_execute else _telling(stem, directory.name):
-        flow, root = _flow_and_root(Path(notebook_file), notebooks_dir, config, project_root)
+        given = project_root or config.get("_project_root")
+        flow, root = _flow_and_root(Path(notebook_file), notebooks_dir, directory, given)
         _check_kernel(kernel_name, flow)
         request = _request(flow, root, directory, config)
         request = replace(request, timeout=timeout, export_html=export_html)
@@ -105,15 +108,16 @@ def run_notebook(
 def _flow_and_root(
     notebook_file: Path,
     notebooks_dir: str | os.PathLike[str] | None,
-    config: dict[str, Any],
+    directory: Path,
     project_root: str | os.PathLike[str] | None,
 ) -> tuple[Path, Path]:
     around = context.current()
     if around is None:
         freshness.notice_installations()
-    around_root = around.project_root if around else _root_of_run_here()
-    root = Path(os.path.abspath(project_root or config.get("_project_root") or around_root))
-    return _find_flow(notebook_file, notebooks_dir, root), root
+    given = project_root or (around.project_root if around else _root_of_run_here())
+    root = Path(os.path.abspath(given)) if given else None
+    flow = _find_flow(notebook_file, notebooks_dir, root)
+    return flow, root or project_of(flow, directory) or Path.cwd()
 
 
 def _request(flow: Path, root: Path, directory: Path, config: dict[str, Any]) -> Request:
@@ -126,10 +130,9 @@ def _request(flow: Path, root: Path, directory: Path, config: dict[str, Any]) ->
         directory=directory,
         config=config if around else _with_absolute_references(config, root, directory),
         project_root=root,
-        python_path=_own_import_path(root),
     )
     if around is None:
-        return request
+        return replace(request, python_path=settings_of(root).python_path)
     return replace(
         request,
         session=around.session,
@@ -187,7 +190,7 @@ def _telling(flow: str, instance: str) -> Iterator[None]:
     _print(last_words.completed(flow, instance, time.monotonic() - started))
 
 
-def _root_of_run_here() -> str:
+def _root_of_run_here() -> str | None:
     """The project root of the run in whose directory we are, if its notebook is run by hand."""
     here = Path.cwd()
     for path in sorted(here.glob("*_config.json")):
@@ -196,17 +199,7 @@ def _root_of_run_here() -> str:
             root = config.get("_project_root") if isinstance(config, dict) else None
             if isinstance(root, str) and here.is_relative_to(root):
                 return root
-    return "."
-
-
-def _own_import_path(root: Path) -> tuple[str, ...]:
-    """What was put before the standard library in this process, below the project root.
-
-    In a build's notebook that somebody runs by hand it is what pytest would hand to the build's flows.
-    """
-    library = sysconfig.get_path("stdlib")
-    before = itertools.takewhile(lambda path: path != library, sys.path)
-    return tuple(path for path in before if Path(path).is_relative_to(root))
+    return None
 
 
 def written_earlier(around: context.Context) -> dict[str, str]:
@@ -276,14 +269,17 @@ def _with_absolute_references(config: dict[str, Any], root: Path, directory: Pat
     return resolved
 
 
-def _find_flow(name: Path, notebooks_dir: str | os.PathLike[str] | None, root: Path) -> Path:
+def _find_flow(name: Path, notebooks_dir: str | os.PathLike[str] | None, root: Path | None) -> Path:
     if notebooks_dir is not None:
         name = Path(notebooks_dir) / name
-    for candidate in (Path(os.path.abspath(name)), root / name):
-        if candidate.is_file():
-            if candidate.suffix != ".py":
-                raise FlowError(f"{candidate} is not a .py file")
-            return candidate
+    found = Path(os.path.abspath(name))
+    if not found.is_file():
+        root = root or settings_of(Path.cwd()).root
+        found = root / name
+    if found.is_file():
+        if found.suffix != ".py":
+            raise FlowError(f"{found} is not a .py file")
+        return found
     raise FlowNotFound(f"there is no flow {name}, neither in {Path.cwd()} nor in the project root {root}")
 
 

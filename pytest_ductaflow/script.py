@@ -25,6 +25,7 @@ from pytest_ductaflow import flow as flow_file
 from pytest_ductaflow.capture import OutputFile, OutputReader
 from pytest_ductaflow.errors import FlowError
 from pytest_ductaflow.execution import Request
+from pytest_ductaflow.settings import project_of, settings_of
 
 #: Seconds between two looks for output of subprocesses, to show it on the console.
 _POLL: Final = 0.1
@@ -38,8 +39,9 @@ class ScriptRun:
 
     def __init__(self, flow: Path, config: dict[str, Any], output_dir: str | None) -> None:
         around = context.current()
-        root = Path(config.get("_project_root") or _project_of(flow)).resolve()
         self._directory = Path(os.path.abspath(output_dir)) if output_dir else None
+        given = config.get("_project_root") or project_of(flow, self._directory or Path.cwd())
+        root = Path(given or flow.parent.parent).resolve()
         self._request = Request(
             kind="build" if flow.parent.name == "builds" else "flow",
             flow=flow,
@@ -49,6 +51,7 @@ class ScriptRun:
                 key: value for key, value in config.items() if key not in ("_project_root", "_no_execute")
             },
             project_root=root,
+            python_path=settings_of(root).python_path,
             engine="script",
             session=around.session if around else execution.PROCESS_SESSION,
         )
@@ -60,7 +63,7 @@ class ScriptRun:
 
     def start(self, frame: FrameType) -> dict[str, Any]:
         """Set up the run around the script's ``frame``; return the config. Ends by itself at exit."""
-        sys.path[:0] = [path for path in (str(self._request.project_root),) if path not in sys.path]
+        sys.path[:0] = [path for path in self._request.import_path if path not in sys.path]
         config = {**self._request.config, "_project_root": str(self._request.project_root)}
         frame.f_globals.update(self._own_names(config))
         if self._directory is None:
@@ -97,17 +100,12 @@ class ScriptRun:
             flow=str(self._request.flow),
             session=self._request.session,
             engine=engines.default(),
-            python_path=(),
+            python_path=self._request.python_path,
             output=str(run.directory.path / record.CLI_OUTPUT_NAME),
             events=str(events),
         ).save(private / "context.json")
         os.environ[context.VARIABLE] = str(private / "context.json")
         return events
-
-
-def _project_of(flow: Path) -> Path:
-    """The working directory if the flow is below it, else the directory above the flow's own."""
-    return Path.cwd() if flow.is_relative_to(Path.cwd()) else flow.parent.parent
 
 
 def _fresh(directory: Path) -> Path:

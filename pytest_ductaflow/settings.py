@@ -57,6 +57,22 @@ def settings_of(start: Path) -> Settings:
     return Settings(start)
 
 
+def project_of(flow: Path, directory: Path) -> Path | None:
+    """The root of the project in which a flow runs, if nobody says which one.
+
+    :param directory: the run directory. :returns: the working directory if it holds both; else what pytest
+        would take as the root there, if that holds both.
+    """
+
+    def holds_both(root: Path) -> bool:
+        return flow.is_relative_to(root) and directory.is_relative_to(root)
+
+    if holds_both(here := Path.cwd()):
+        return here
+    root = settings_of(directory).root
+    return root if holds_both(root) else None
+
+
 def _settings(root: Path, found: dict[str, Any]) -> Settings:
     def words(key: str, default: tuple[str, ...]) -> tuple[str, ...]:
         value = found.get(key, default)

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from typing import TYPE_CHECKING
 
+import nbformat
 import pytest
 
 if TYPE_CHECKING:
@@ -76,6 +77,90 @@ def test_what_ran_in_one_way_is_up_to_date_for_the_other(step: Project) -> None:
     executed(step)
     step.run("instances").stdout.fnmatch_lines(["*1 up to date*"])
     assert executed(step) == []
+
+
+EXECUTE = ["-c", "from nbclient.cli import main; main()", "by_hand.ipynb"]  # `jupyter execute`
+#: A conductor: where it lies, how it is started, from which directory, and what it puts before the paths.
+CONDUCTORS: dict[str, tuple[str, list[str], str, str, str]] = {
+    "in the root": ("by_hand.py", ["by_hand.py"], ".", "", ""),
+    "in a subdirectory": ("tools/by_hand.py", ["tools/by_hand.py"], ".", "", ""),
+    "as a module": ("tools/by_hand.py", ["-m", "tools.by_hand"], ".", "", ""),
+    "from a subdirectory": ("tools/by_hand.py", ["by_hand.py"], "tools", "../", "../"),
+    "with the flow as pytest names it": ("tools/by_hand.py", ["by_hand.py"], "tools", "", "../"),
+    "from elsewhere": ("tools/by_hand.py", ["ROOT/tools/by_hand.py"], "ELSEWHERE", "ROOT/", "ROOT/"),
+    "a notebook in the root": ("by_hand.ipynb", EXECUTE, ".", "", ""),
+    "a notebook": ("tools/by_hand.ipynb", EXECUTE, "tools", "../", "../"),
+}
+
+
+@pytest.mark.parametrize("way", CONDUCTORS)
+def test_wherever_a_conductor_lies_its_runs_are_pytest_s(
+    project: Project, tmp_path_factory: pytest.TempPathFactory, way: str
+) -> None:
+    """Its own directory, which Python puts on its path, is no flow's; pytest's ``pythonpath`` is."""
+    path, arguments, directory, to_flow, to_run = CONDUCTORS[way]
+    elsewhere = str(tmp_path_factory.mktemp("elsewhere"))
+    project.ini("pythonpath = lib")
+    project.write("lib/helper.py", "SCALE = 2\n")
+    project.write("tools/helper.py", "raise SystemExit('the wrong one')\n")
+    project.flow("step", "import helper\nimport step_tools\n" + STEP)
+    project.write("flows/step_tools.py", "")
+    project.instance("step", config={"x": 1}, name="one")
+    code = IMPORT + NOTEBOOK.replace("'flows/", f"'{to_flow}flows/").replace("'runs/", f"'{to_run}runs/")
+    code = code.replace("ROOT", str(project.root))
+    cell = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(code)])
+    project.write(path, nbformat.writes(cell) if path.endswith(".ipynb") else code)
+
+    def conduct() -> None:
+        done = subprocess.run(
+            [sys.executable, *(part.replace("ROOT", str(project.root)) for part in arguments)],
+            cwd=project.root / directory.replace("ELSEWHERE", elsewhere),
+            env=project.environment(),
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+
+    project.run("instances").assert_outcomes(passed=1)
+    executed(project)
+    conduct()
+    assert executed(project) == []
+    shutil.rmtree(project.root / "runs")
+    conduct()
+    assert executed(project) == ["1"]
+    assert project.record("step/one")["environment"]["import_path"] == [".", "lib", "flows"]
+    project.run("instances").stdout.fnmatch_lines(["*1 up to date*"])
+    assert executed(project) == []
+
+
+def test_scripts_and_their_flows_import_what_pytest_s_runs_import(step: Project) -> None:
+    step.ini("pythonpath = lib")
+    step.write("lib/helper.py", "SCALE = 2\n")
+    step.flow("step", "import helper\nprint(helper.SCALE)\n")
+    step.write("config.json", {})
+    step.build(
+        "all",
+        "from pytest_ductaflow import is_notebook_execution, load_cli_config, run_notebook\n"
+        "if not is_notebook_execution():\n"
+        "    config = load_cli_config('config.json')\n"
+        "import helper\n"
+        "run_notebook(config['_project_root'] + '/flows/step.py', execution_dir='runs/step')\n",
+    )
+    done = subprocess.run(
+        [sys.executable, "all.py", "--config=../config.json", "--output-dir=../runs/all/one"],
+        cwd=step.root / "builds",
+        env=step.environment(),
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    for run in ("all/one", "all/one/runs/step"):
+        assert step.record(run)["status"] == "success"
+        assert step.record(run)["config"] == {"_project_root": str(step.root)}
+    script(step, "debug_flow('flows/step.py', 'runs/step/two', {})")
+    assert '\\"../../../lib\\"' in (step.root / "runs/step/two/step.ipynb").read_text()  # to import from
 
 
 def test_a_thread_takes_what_is_up_to_date(step: Project) -> None:
