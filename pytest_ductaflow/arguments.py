@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from pytest_ductaflow import strict_json
+from pytest_ductaflow import regular, strict_json
 from pytest_ductaflow.errors import InstanceError
 from pytest_ductaflow.instance import load_instances
 from pytest_ductaflow.options import instance_files
@@ -85,7 +85,7 @@ def _runs(file: Path, path: Path, root: Path) -> bool:
         data = strict_json.load(file)
     except Exception:  # what is wrong with it is said when it is collected
         try:
-            return path.name in file.read_text("utf-8", "replace")
+            return path.name in regular.read_text(file, errors="replace")
         except OSError:
             return True
     texts = [data.get(kind) for kind in ("flow", "build")] if isinstance(data, dict) else []
@@ -121,6 +121,6 @@ def _looks_like_a_flow(path: Path, root: Path) -> bool:
     if not any(path.is_relative_to(root / folder) for folder in _FOLDERS):
         return False
     try:
-        return any(line.startswith("# %%") for line in path.read_text("utf-8", "replace").splitlines())
+        return any(line.startswith("# %%") for line in regular.read_text(path, errors="replace").splitlines())
     except OSError:
         return False

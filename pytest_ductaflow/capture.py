@@ -18,6 +18,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, Final
 
+from pytest_ductaflow import regular
 from pytest_ductaflow.status import WarningLine, WarningScanner, decode
 
 _BLOCK: Final = 1 << 20
@@ -81,7 +82,7 @@ class OutputReader:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._file = open(path, "rb", buffering=0)  # noqa: SIM115 # closed by close()
+        self._file = regular.open_file(path, buffering=0)
         self._scanner = WarningScanner()
         self._cells: list[tuple[int, int]] = []  # (offset at which a cell started, cell)
         self._warnings: list[WarningLine] = []
@@ -181,7 +182,7 @@ class OutputText:
     def _read(self, start: int, stop: int) -> bytes:
         if start >= stop:
             return b""
-        with open(self._path, "rb", buffering=0) as file:
+        with regular.open_file(self._path, buffering=0) as file:
             file.seek(start)
             parts = []
             while start < stop and (part := file.read(stop - start)):
@@ -210,7 +211,7 @@ def last_lines(path: Path, count: int, printed: int | None = None) -> list[str]:
     :param printed: so many bytes of the file were printed (``Record.printed``); by default all.
     """
     try:
-        with open(path, "rb") as file:
+        with regular.open_file(path) as file:
             size = _size(file, printed)
             file.seek(max(0, size - (64 << 10)))
             lines = decode(file.read(size - file.tell())).replace("\r\n", "\n").rstrip("\n").split("\n")
@@ -226,7 +227,7 @@ def excerpt(path: Path, size: int = 20_000, printed: int | None = None) -> str:
     :param printed: as for :func:`last_lines`.
     """
     try:
-        with open(path, "rb") as file:
+        with regular.open_file(path) as file:
             total = _size(file, printed)
             if total <= size:
                 return decode(file.read(total))

@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path, PurePosixPath
 from typing import IO, TYPE_CHECKING, Any, Final, Literal
 
-from pytest_ductaflow import context
-from pytest_ductaflow.errors import ConfigError, OutputError, RecordError, describe_error
+from pytest_ductaflow import context, regular
+from pytest_ductaflow.errors import ConfigError, OutputError, RecordError, describe_error, in_words
 from pytest_ductaflow.leftovers import currency
 from pytest_ductaflow.record import RECORD_NAME, Record, read_record
 from pytest_ductaflow.status import Status
@@ -215,11 +215,12 @@ def _read_json(file: IO[bytes], **options: Any) -> pandas.DataFrame:
 def _frame(path: Path, read: _Reader, options: Mapping[str, Any]) -> pandas.DataFrame:
     """A file as a frame. Python opens it, because what C++ opens a flow's trace may not see."""
     try:
-        with open(path, "rb") as file:
+        with regular.open_file(path) as file:
             return read(file, **options)
     except ImportError as error:
         raise OutputError(
             f"{_shown(path)} needs another package: {error} (pip install 'pytest-ductaflow[tables]')"
         ) from None
     except Exception as error:  # the readers raise many types; their text is what helps
-        raise OutputError(f"{_shown(path)} cannot be read: {type(error).__name__}: {error}") from error
+        said = getattr(error, "strerror", None) or in_words(error)
+        raise OutputError(f"{_shown(path)} cannot be read: {said}") from error

@@ -152,6 +152,19 @@ class FlowWarning(UserWarning):
     """
 
 
+def in_words(error: Exception) -> str:
+    """What an exception says to users: ours as they are, what the system refuses in its own words.
+
+    ``/p/page.html: Is a directory``, ``ValueError: …``.
+    """
+    if isinstance(error, DuctaflowError):
+        return str(error)
+    if isinstance(error, OSError) and error.strerror:
+        named = isinstance(error.filename, (str, bytes))  # it may be a descriptor
+        return f"{os.fsdecode(error.filename)}: {error.strerror}" if named else error.strerror
+    return f"{type(error).__name__}: {error}"
+
+
 def describe_error(error: dict[str, Any]) -> str:
     """One line for a record's error: ``flows/x.py:42: ValueError: negative flow``."""
     place = str(error.get("file") or "")

@@ -37,7 +37,7 @@ from pytest_ductaflow import (
 )
 from pytest_ductaflow import flow as flow_file
 from pytest_ductaflow.capture import OutputReader
-from pytest_ductaflow.errors import FlowError, RecordError
+from pytest_ductaflow.errors import FlowError, RecordError, in_words
 from pytest_ductaflow.expectations import Expectation
 from pytest_ductaflow.injection import notebook_of
 from pytest_ductaflow.notebook_html import convert_notebook_to_html
@@ -352,7 +352,7 @@ class Run:
                 record.remove(names.html)  # a link that the flow made there is not followed
                 convert_notebook_to_html(names.notebook, names.html)
             except Exception as problem:  # asked for beside the run: it must not turn a good run red
-                remarks = [*remarks, f"⚠️ HTML export failed: {problem}"]
+                remarks = [*remarks, f"⚠️ HTML export failed: {in_words(problem)}"]
         final.warnings += [{"line": None, "cell": None, "text": remark} for remark in remarks]
         for text, place in (*self._remarks_on_parameters(), *self.request.remarks):
             final.warnings.append({"line": None, "cell": None, "text": text, "place": place})

@@ -134,7 +134,7 @@ def executed_cells(notebook: Path) -> tuple[meaning.Cell, ...] | None:
     import nbformat
 
     try:
-        cells = nbformat.read(notebook, as_version=4).cells
+        cells = nbformat.reads(regular.read_text(notebook), as_version=4).cells
         return _code_of([cell for cell in cells if not {INJECTED, IMPORTS}.intersection(_tags(cell))])
     except Exception:  # of many types, all about this file
         return None
@@ -241,7 +241,7 @@ def read(path: Path) -> Flow:
     """
     try:
         examine(path)
-        return _parse(path, path.read_bytes())
+        return _parse(path, regular.read_bytes(path))
     except FlowError as error:
         raise FlowError(error.at(path)) from None
 

@@ -39,7 +39,18 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, Final, Protocol
 
-from pytest_ductaflow import digests, flow, looks, meaning, modules, outputs, reads, record, strict_json
+from pytest_ductaflow import (
+    digests,
+    flow,
+    looks,
+    meaning,
+    modules,
+    outputs,
+    reads,
+    record,
+    regular,
+    strict_json,
+)
 from pytest_ductaflow.digests import digest_of_text, may_change_unseen, stat_of
 from pytest_ductaflow.engines import tracing
 from pytest_ductaflow.errors import FlowError, RecordError
@@ -401,6 +412,8 @@ def _seen_inputs(
             inputs[name] = MISSING
         elif state == DIRECTORY:
             inputs[name] = DIRECTORY
+        elif kind == tracing.READ and regular.is_special(path):
+            inputs[name] = reads.NO_FILE
         elif kind == tracing.LOOKED_FOR and (name in written or has_changed(name, state)):
             inputs[name] = EXISTS
         else:
@@ -500,7 +513,7 @@ def _code(
 
 def _text_of(path: Path) -> str:
     try:
-        return path.read_text("utf-8-sig")
+        return regular.read_text(path, "utf-8-sig")
     except (OSError, UnicodeDecodeError):
         return ""
 

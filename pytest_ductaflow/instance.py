@@ -23,7 +23,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, Final, Literal
 
-from pytest_ductaflow import expectations, references, shadows, strict_json
+from pytest_ductaflow import expectations, references, regular, shadows, strict_json
 from pytest_ductaflow import flow as flow_file
 from pytest_ductaflow.context import unseen
 from pytest_ductaflow.errors import ConfigError, FlowError, InstanceError
@@ -534,6 +534,8 @@ def _check_input(pattern: str, path: KeyPath, root: Path) -> None:
     _contained(pattern, root, path)
     if reason := check_pattern(pattern):
         raise _Problem(path, f"{pattern!r} {reason}")
+    if regular.is_special(root / pattern):
+        raise _Problem(path, f"{pattern!r} is not a regular file: nobody can tell whether it has changed")
     if ".." in re.split(r"[/\\]", pattern):  # behind a wildcard it leads nobody knows where
         raise _Problem(path, f"{pattern!r} must not contain `..`")
 

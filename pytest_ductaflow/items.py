@@ -23,6 +23,7 @@ from pytest_ductaflow.errors import (
     RunBusy,
     RunFailed,
     describe_error,
+    in_words,
 )
 from pytest_ductaflow.execution import Request
 from pytest_ductaflow.flow import line_of_cell
@@ -338,10 +339,7 @@ class InstanceItem(pytest.Item):
 
 def _said_of(error: Exception, root: Path) -> str:
     """One line for an error that is no run's: paths of the project as its users write them."""
-    text = str(error)
-    if isinstance(error, OSError) and not isinstance(error, DuctaflowError) and error.strerror:
-        text = f"{error.filename}: {error.strerror}" if error.filename else error.strerror
-    return plain(text.replace(f"{root}{os.sep}", ""))
+    return plain(in_words(error).replace(f"{root}{os.sep}", ""))
 
 
 def _warnings_of(record: Record, directory: Path, root: Path) -> Iterator[tuple[str, str]]:

@@ -19,6 +19,7 @@ from urllib.parse import quote
 
 import pytest
 
+from pytest_ductaflow.errors import in_words
 from pytest_ductaflow.options import leftovers
 from pytest_ductaflow.progress import Snapshot
 
@@ -98,6 +99,7 @@ class Live:
                 fresh=("up_to_date", True) in report.user_properties,
                 took=getattr(report, "duration", 0.0),
                 problem=_problem(report),
+                problem_type=str(dict(report.user_properties).get("problem_type", "")),
                 skipped=report.skipped and "status" not in dict(report.user_properties),
             )
 
@@ -135,7 +137,7 @@ class Live:
         try:
             found = comparison.lines(self.sweep.rows(finished=True), self._before)
         except Exception as error:  # as beside the results as the page
-            terminalreporter.write_line(f"not compared: {type(error).__name__}: {error}")
+            terminalreporter.write_line(f"not compared: {in_words(error)}")
             return
         for line in found[:_COMPARED]:
             terminalreporter.write_line(line)

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from pytest_ductaflow import regular
 from pytest_ductaflow.digests import digest_of_text
 
 _MAGIC_LINE: Final = re.compile(r"^(\s*)([%!].*|[^#'\"]*\?{1,2}\s*)$")
@@ -123,7 +124,7 @@ def mentions(text: str) -> Mentions:
 def mentions_in(path: Path, digest: str) -> Mentions:
     """The same of a file; ``digest`` is that of its content."""
     try:
-        return mentions(path.read_text("utf-8-sig"))
+        return mentions(regular.read_text(path, "utf-8-sig"))
     except (OSError, UnicodeDecodeError):
         return Mentions()
 

@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
-from pytest_ductaflow import context, freshness, last_words, outputs, record, strict_json
+from pytest_ductaflow import context, freshness, last_words, outputs, record, regular, strict_json
 from pytest_ductaflow.engines import tracing
 from pytest_ductaflow.errors import (
     ConfigError,
@@ -236,7 +236,7 @@ def _copy(notebook: Path, suffix: str | None) -> Path:
     if not suffix:
         return notebook
     copy = notebook.with_name(f"{notebook.stem}{suffix}.ipynb")
-    record.write_atomically(copy, notebook.read_bytes())
+    record.write_atomically(copy, regular.read_bytes(notebook))
     return copy
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from pytest_ductaflow import regular
 from pytest_ductaflow.errors import HTMLError
 
 
@@ -26,5 +27,6 @@ def convert_notebook_to_html(
         exporter = HTMLExporter(template_name=template)
     except ValueError as error:
         raise HTMLError(f"HTML template {template!r}: {error}") from None
+    regular.open_file(notebook_path).close()  # nbconvert would wait for what comes out of a pipe
     body, _ = exporter.from_filename(str(notebook_path))
     Path(html_path).write_text(body, encoding="utf-8")

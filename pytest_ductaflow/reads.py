@@ -23,7 +23,8 @@ from pytest_ductaflow.references import DEPTH, RUNS, run_directory_of
 OF_LEFTOVER: Final = "of a leftover"
 TOO_EARLY: Final = "read too early"
 OF_FAILED: Final = "of a run that failed"
-NEVER_FRESH: Final = frozenset({OF_LEFTOVER, TOO_EARLY, OF_FAILED})
+NO_FILE: Final = "not a regular file"  # a pipe or a device: what comes out of it is never the same
+NEVER_FRESH: Final = frozenset({OF_LEFTOVER, TOO_EARLY, OF_FAILED, NO_FILE})
 
 #: So many files are named in one line.
 _MOST_NAMED: Final = 3

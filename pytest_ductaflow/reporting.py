@@ -18,6 +18,7 @@ from urllib.parse import quote
 
 import pytest
 
+from pytest_ductaflow.errors import in_words
 from pytest_ductaflow.options import executes_nothing, instance_files, leftovers
 from pytest_ductaflow.status import Status
 from pytest_ductaflow.terminal import Endings, FailuresByCause, PutBack
@@ -237,7 +238,7 @@ class Reporting:
         try:
             return line(leftovers(self._config).found)
         except Exception as error:  # beside the results: it must not hide them
-            return f"leftovers are not known: {type(error).__name__}: {error}"
+            return f"leftovers are not known: {in_words(error)}"
 
     def _show_lights(self, terminalreporter: pytest.TerminalReporter) -> None:
         counts = Counter(self._lights.values())

@@ -13,7 +13,7 @@ import sys
 import sysconfig
 from pathlib import Path
 
-from pytest_ductaflow import meaning
+from pytest_ductaflow import meaning, regular
 from pytest_ductaflow.errors import FlowError
 
 
@@ -24,7 +24,7 @@ def check(flow: Path, root: Path) -> None:
     :raises FlowError: naming the line of the import.
     """
     try:
-        text = flow.read_text("utf-8-sig")
+        text = regular.read_text(flow, "utf-8-sig")
     except (OSError, UnicodeDecodeError):  # somebody else says so
         return
     names = {module.partition(".")[0] for module in meaning.mentions(text).imports}

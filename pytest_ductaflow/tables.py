@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from pytest_ductaflow import strict_json
+from pytest_ductaflow import regular, strict_json
 from pytest_ductaflow.csv_tables import ERROR_VALUES, check_headings, read_csv
 from pytest_ductaflow.errors import ConfigError
 
@@ -26,7 +27,7 @@ def read_table(path: Path) -> list[dict[str, Any]]:
     kind = path.suffix.lower()
     if kind not in _READERS:
         raise ConfigError("is not a table: .csv, .parquet or .xlsx")
-    if not path.is_file():
+    if not path.exists():
         raise ConfigError("does not exist")
     try:
         rows = _READERS[kind](path)
@@ -36,6 +37,8 @@ def read_table(path: Path) -> list[dict[str, Any]]:
         raise ConfigError(
             f"needs another package: {error} (pip install 'pytest-ductaflow[tables]')"
         ) from None
+    except OSError as error:
+        raise ConfigError(f"cannot be read as a table: {error.strerror or error}") from None
     except Exception as error:  # the readers raise many types; their text is what helps
         raise ConfigError(f"cannot be read as a table: {error}") from None
     if not rows:
@@ -51,7 +54,7 @@ def read_table(path: Path) -> list[dict[str, Any]]:
 def _read_parquet(path: Path) -> list[tuple[int, dict[str, Any]]]:
     import pandas as pd  # slow to import, and only tables need it
 
-    frame = pd.read_parquet(path, dtype_backend="numpy_nullable")
+    frame = pd.read_parquet(io.BytesIO(regular.read_bytes(path)), dtype_backend="numpy_nullable")
     if not isinstance(frame.index, pd.RangeIndex) or frame.index.name is not None:
         if any(name is None for name in frame.index.names):
             raise ConfigError(
@@ -67,8 +70,9 @@ def _read_xlsx(path: Path) -> list[tuple[int, dict[str, Any]]]:
     import openpyxl  # slow to import, and only workbooks need it
 
     # What the cells hold, and what they showed when a spreadsheet program saved the file.
-    sheets = openpyxl.load_workbook(path).worksheets
-    saved = openpyxl.load_workbook(path, data_only=True)
+    data = regular.read_bytes(path)
+    sheets = openpyxl.load_workbook(io.BytesIO(data)).worksheets
+    saved = openpyxl.load_workbook(io.BytesIO(data), data_only=True)
     filled = [sheet for sheet in sheets if any(cell.value is not None for row in sheet for cell in row)]
     if len(filled) > 1:
         names = ", ".join(repr(sheet.title) for sheet in filled)

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import pytest
 
-from pytest_ductaflow.errors import FlowWarning
+from pytest_ductaflow.errors import FlowWarning, in_words
 from pytest_ductaflow.notices import warn
 
 if TYPE_CHECKING:
@@ -29,6 +29,13 @@ if TYPE_CHECKING:
 _STEP_SUMMARY: Final = "GITHUB_STEP_SUMMARY"
 #: Styles of ``--tb`` that show no tracebacks: what they show is short already.
 _NO_TRACEBACKS: Final = ("no", "line")
+
+
+def _without_waiting(path: str, flags: int) -> int:
+    """Open a file to write; a pipe that nobody reads would keep us waiting."""
+    descriptor = os.open(path, flags | getattr(os, "O_NONBLOCK", 0), 0o666)
+    os.set_blocking(descriptor, True)
+    return descriptor
 
 
 class Endings:
@@ -98,10 +105,10 @@ class Endings:
         from pytest_ductaflow.report.summary import markdown
 
         try:
-            with open(target, "a", encoding="utf-8") as file:
+            with open(target, "a", encoding="utf-8", opener=_without_waiting) as file:
                 file.write(markdown(self.summary) + "\n")
         except Exception as error:  # a summary beside the results must not hide them
-            warn(self._config, f"{_STEP_SUMMARY} cannot be written: {type(error).__name__}: {error}")
+            warn(self._config, f"{_STEP_SUMMARY} cannot be written: {in_words(error)}")
 
     @cached_property
     def summary(self) -> Summary:
@@ -120,7 +127,11 @@ class Endings:
             outcomes=self.outcomes,
             failures=clusters(failures, scenarios),
             warnings=clusters(warned, scenarios),
-            errors={path: describe_error(one.error) for path, one in self.records.items() if one.error},
+            errors={
+                path: str(self.without_record.get(path, {}).get("message") or describe_error(one.error))
+                for path, one in self.records.items()
+                if one.error
+            },
             problems=[*self._problems()],
             page=self.page,
         )

@@ -14,6 +14,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Final
 
+from pytest_ductaflow import regular
+
 #: Libraries that take long to import and leave nothing behind that a fork could break.
 SAFE: Final = frozenset(
     {
@@ -89,7 +91,7 @@ def _is_installed(module: str) -> bool:
 @functools.cache
 def _imports(flow: Path) -> tuple[str, ...]:
     try:
-        text = flow.read_text("utf-8")
+        text = regular.read_text(flow)
     except (OSError, UnicodeDecodeError):  # the run itself says what is wrong
         return ()
     return tuple(module for module in _named(text) if module.partition(".")[0] in SAFE)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from pytest_ductaflow import strict_json
+from pytest_ductaflow import regular, strict_json
 from pytest_ductaflow.errors import EXPECTATION_ERROR, RecordError
 from pytest_ductaflow.printable import coloured, plain
 from pytest_ductaflow.record import Record, RunDirectory, read_record
@@ -131,7 +131,7 @@ def _shown(path: Path, root: Path) -> str:
 
 def _lines(path: Path) -> list[str]:
     try:
-        return path.read_text("utf-8", "replace").split("\n")  # as Python counts lines
+        return regular.read_text(path, errors="replace").split("\n")  # as Python counts lines
     except OSError:
         return []
 

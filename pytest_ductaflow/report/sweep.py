@@ -114,6 +114,7 @@ class Sweep:
         fresh: bool,
         took: float = 0.0,
         problem: str = "",
+        problem_type: str = "",
         skipped: bool = False,
     ) -> None:
         """An instance ended.
@@ -121,6 +122,7 @@ class Sweep:
         :param took: seconds that pytest spent on it.
         :param fresh: it was up to date and not executed.
         :param problem: why it failed, if it was not executed for that.
+        :param problem_type: the error's type, if no record tells of it: what is there is of an earlier run.
         :param skipped: this session has nothing to say about it.
         """
         with self._lock:
@@ -131,6 +133,7 @@ class Sweep:
                     "fresh": fresh,
                     "took": took,
                     "problem": problem,
+                    "problem_type": problem_type,
                     "skipped": skipped,
                 }
                 self._unread[node_id] = None
@@ -313,8 +316,9 @@ class Sweep:
             else:
                 row = rows.read(path, self.place) if rows.stamp_of(path) else self._missing(instance)
             row |= {"now": not ended["skipped"], "id": node_id, "name": instance.name}
-            if ended["problem"] and row["light"] != Status.ERROR.light:  # what is there is of an earlier run
-                row |= {"light": Status.ERROR.light, "error": {"type": "Failed", "message": ended["problem"]}}
+            if ended["problem"] and (ended["problem_type"] or row["light"] != Status.ERROR.light):
+                error = {"type": ended["problem_type"] or "Failed", "message": ended["problem"]}
+                row |= {"light": Status.ERROR.light, "error": error}
                 row.pop("because", None)
                 row.pop("stamp", None)  # this is of no record
             if ended["fresh"]:

@@ -49,6 +49,40 @@ def test_what_reads_too_early_is_orange_and_in_order_next_time(
     assert "4 up to date" in project.run_apart("-q", *arguments).stdout.str()
 
 
+def test_explain_tells_of_what_the_last_run_was_seen_to_read(project: Project) -> None:
+    fan_in(project, 1, 2)
+    project.run_apart("-q")
+    project.run_apart("-q")
+    project.flow("report", "print(open('../../use/use/use_execution_output.txt').read())")
+    project.instance("report")
+    project.run_apart("-q")
+    assert "0 would run, 0 may run, 4 up to date" in project.run("--ductaflow-explain").outlines
+    project.instance("fit", scenarios={"k": [1, 2], "more": [{"label": "x", "extra": 5}]}, name="fit-{k}")
+    fit = "instances/fit.json::fit-{}"
+    text = "    input: {}, read by the last run, will be rewritten by {}"
+    lines = project.run("--ductaflow-explain").outlines
+    at = lines.index("instances/a_use.json::use: may run")
+    assert lines[at + 1 : at + 3] == [text.format(f"runs/fit/fit-{k}/o.txt", fit.format(k)) for k in (1, 2)]
+    at = lines.index("instances/report.json::report: may run")
+    assert lines[at + 1] == text.format("runs/use/use/use_execution_output.txt", "instances/a_use.json::use")
+    assert "2 would run, 2 may run, 0 up to date" in lines
+    selected = project.run("--ductaflow-explain", "instances/a_use.json").outlines
+    assert "0 would run, 0 may run, 1 up to date" in selected, "nothing of it is made again"
+
+
+def test_explain_names_what_is_referred_to_once(project: Project) -> None:
+    project.flow("fit", "open('o.txt', 'w').write('1')")
+    project.instance("fit")
+    project.flow("use", "open(config['o']).read()")
+    project.instance("use", config={"o": "runs/fit/fit/o.txt"})
+    project.run("instances").assert_outcomes(passed=2)
+    project.flow("fit", "open('o.txt', 'w').write('2')")
+    lines = project.run("--ductaflow-explain").outlines
+    at = lines.index("instances/use.json::use: may run")
+    told = "    input: runs/fit/fit/o.txt will be rewritten by instances/fit.json::fit"
+    assert lines[at + 1 :][:2] == [told, "1 would run, 1 may run, 0 up to date"]
+
+
 def test_under_xdist_what_was_seen_is_waited_for(project: Project) -> None:
     fan_in(project, 1, 2)
     project.run_apart("-q")

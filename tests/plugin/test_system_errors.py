@@ -80,15 +80,23 @@ def test_a_full_disk_is_one_cause_of_all_failures(project: Project, options: tup
     )
 
 
-def test_an_older_record_is_not_shown_as_the_reason(project: Project) -> None:
+def test_an_older_record_is_not_shown_as_the_reason(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
     project.flow("a", "raise ValueError('the old one')")
     project.instance("a")
     project.run_apart("instances")
     project.write("conftest.py", FULL)
     project.flow("a", "print('new')")
+    monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(project.root / "summary.md"))
     result = project.run_apart("instances")
-    assert "runs/a/a: cannot write run.json: No space left on device" in shown_by(result)
+    line = "runs/a/a: cannot write run.json: No space left on device"
+    assert line in shown_by(result)
     result.stdout.no_fnmatch_line("*the old one*")
+    assert f"| instances/a.json::a | {line} |" in (project.root / "summary.md").read_text().splitlines()
+    page = (project.root / "runs/conductor_status_report.html").read_text("utf-8")
+    assert f'"type":"FileError","message":"{line}"' in page
+    assert "the old one" not in page
 
 
 def test_in_a_build_it_is_an_error_of_the_line_that_runs_the_flow(project: Project) -> None:
