@@ -36,7 +36,7 @@ def debug_flow(
     names = RunDirectory(directory, flow.stem)
     if config is None:
         config = _recorded_config(names)
-    config = dict(config)
+    config = strict_json.plain(dict(config))
     root = Path(config.pop("_project_root", None) or Path.cwd()).resolve()
     if force and directory.exists():
         with record.lock(directory):  # nobody executes in it
@@ -90,7 +90,7 @@ def launch_configuration(flow: Path, names: RunDirectory, root: Path) -> dict[st
 
 
 def _recorded_config(names: RunDirectory) -> dict[str, Any]:
-    for path in (names.config, names.path / "config.json"):
+    for path in (names.config, names.path / "config.json", names.path / f"{names.path.name}_config.json"):
         if path.exists():
             config = strict_json.load(path)
             if isinstance(config, dict):

@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Iterator
 from dataclasses import replace
+from numbers import Real
 from pathlib import Path
 from typing import Any, Final
 
@@ -57,7 +58,8 @@ def run_notebook(
 
     :param notebook_file: the ``.py`` file; a relative path is looked up in ``notebooks_dir``, in the
         working directory, then below the project root; without one below the root that pytest would find.
-    :param config: injected as ``config``; JSON types only. ``_project_root`` is added. Called in a script or
+    :param config: injected as ``config``; JSON types only, a path becomes a text and a scalar of numpy a
+        number or text. ``_project_root`` is added. Called in a script or
         notebook, a path such as ``runs/prepare/a/table.csv`` that leads into another run's directory
         becomes absolute, as in an instance file; in a flow or build, paths stay as they are.
     :param output_suffix: write a copy of the executed notebook, ``<flow><output_suffix>.ipynb``.
@@ -76,10 +78,11 @@ def run_notebook(
     :returns: path of the executed notebook, or of its copy.
     :raises RunFailed: if the run is red; a ``PapermillExecutionError``, too, if papermill is loaded.
     :raises FlowError: if the flow cannot be run; a ``FileNotFoundError``, too, if there is none.
-    :raises ConfigError: if the config has a value that JSON has no type for, or pytest's configuration cannot
-        be read. It is a ``ValueError``.
+    :raises ConfigError: if the config has a value that JSON has no type for, ``timeout`` is no number of
+        seconds, or pytest's configuration cannot be read. It is a ``ValueError``.
     """
-    config = dict(config or {})
+    config = strict_json.plain(dict(config or {}))
+    _check_timeout(timeout)
     no_execute = bool(config.pop("_no_execute", False)) or no_execute
     stem, directory = Path(notebook_file).stem, Path(os.path.abspath(execution_dir or "."))
     with contextlib.nullcontext() if no_execute else _telling(stem, directory.name):
@@ -224,6 +227,11 @@ def _reuse(request: Request) -> Path | None:
     return run.directory.notebook
 
 
+def _check_timeout(seconds: object) -> None:
+    if seconds is not None and not (isinstance(seconds, Real) and seconds > 0):  # type: ignore[operator]
+        raise ConfigError(f"timeout: a number of seconds greater than 0 or None, not {seconds!r}")
+
+
 def _check_kernel(name: str | None, flow: Path) -> None:
     if name is not None and name not in NATIVE_KERNELS and name != read_flow(flow).kernel:
         raise FlowError(
@@ -278,7 +286,7 @@ def _find_flow(name: Path, notebooks_dir: str | os.PathLike[str] | None, root: P
         found = root / name
     if found.is_file():
         if found.suffix != ".py":
-            raise FlowError(f"{found} is not a .py file")
+            raise FlowError(f"{found} is not a .py file (of a notebook, jupytext --to py:percent makes one)")
         return found
     raise FlowNotFound(f"there is no flow {name}, neither in {Path.cwd()} nor in the project root {root}")
 

@@ -9,7 +9,9 @@ data frames hold them. The C parser does the work; only when a line number is as
 from __future__ import annotations
 
 import json
+import os
 import re
+import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -110,6 +112,18 @@ def dumps(value: Any, indent: int | None = 2) -> str:
 def canonical(value: Any) -> str:
     """One text for equal values: keys sorted, no spaces, ``NaN`` equal to itself, 1 and 1.0 apart."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"))
+
+
+def plain(value: Any) -> Any:
+    """The value with paths as texts and numpy's scalars as Python's; what else JSON lacks stays as it is."""
+    if type(value) is dict:
+        return {key: plain(item) for key, item in value.items()}
+    if type(value) is list:
+        return [plain(item) for item in value]
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
+    numpy = sys.modules.get("numpy")  # who has a scalar of it has loaded it
+    return value.item() if numpy is not None and isinstance(value, numpy.generic) else value
 
 
 def check_types(value: Any, path: KeyPath = ()) -> None:

@@ -1,7 +1,9 @@
 """A project written for the original ductaflow runs unchanged: as script, as instance, as notebook."""
 
 import json
+import os
 import subprocess
+import sys
 import textwrap
 from collections.abc import Callable
 from pathlib import Path
@@ -204,6 +206,166 @@ def test_a_conductor_runs_steps_and_writes_the_report(project: Path, python: Run
     data = json.loads(page.partition('id="data">')[2].partition("</script>")[0])
     lights = {row["name"]: row["light"] for row in data["rows"]}
     assert lights == {"s2": "green", "s9": "orange", "sNone": "red", "never ran": "red"}
+
+
+CONDUCTOR = """
+# %% [markdown]
+# # Scenarios of a build
+
+# %%
+from datetime import datetime
+from itertools import product
+from pathlib import Path
+import json
+import papermill as pm
+from ductaflow import run_notebook, analyze_execution_logs, generate_status_report
+from ductaflow.ductaflow import setup_conductor_logging, setup_console_encoding
+
+setup_console_encoding()
+logger = setup_conductor_logging("session_outputs", "conductor")
+model_root = Path("./runs/conductor_runs")
+base = {"model_root": str(model_root), "iterations": 3, "scale": 1, "database": {"host": "h"}}
+dimensions = {
+    "scale": [{"scale": 2, "label": "Low"}, {"scale": 9, "label": "High"}, {"scale": None, "label": "None"}],
+    "mode": [{"mode": "standard", "label": "Standard"}],
+}
+
+# %%
+results = []
+for combination in product(*(dimensions[name] for name in ["scale", "mode"])):
+    name = "Scenario_" + "_".join(one["label"] for one in combination)
+    parameters = {key: value for one in combination for key, value in one.items() if key != "label"}
+    output_dir = model_root / "Model_Runs" / name
+    output_dir.mkdir(parents=True, exist_ok=True)
+    config = {**base, **parameters, "scenario_name": name, "run_folder": Path("runs") / name}
+    with open(output_dir / "config.json", "w") as file:
+        json.dump(config, file, indent=2, default=str)
+    try:
+        started = datetime.now()
+        run_notebook("both.py", "builds", config, "_executed", "python3", None, False, output_dir, Path.cwd())
+        seconds = (datetime.now() - started).total_seconds()
+        results.append({"scenario": name, "status": "success", "duration_minutes": seconds / 60, **parameters})
+    except (FileNotFoundError, ValueError) as error:
+        results.append({"scenario": name, "status": "not run", "error": str(error), **parameters})
+    except pm.PapermillExecutionError as error:
+        logger.error(f"{name}: {error.ename}")
+        results.append({"scenario": name, "status": "failed", "error": str(error), **parameters})
+    logger.info(f"{name}: {analyze_execution_logs(output_dir)}", extra={"save_state": not results[1:]})
+    with open("runs/conductor_status_report.html", "w", encoding="utf-8") as file:
+        file.write(generate_status_report(results, model_root))
+
+# %%
+with open(model_root / "conductor_results.json", "w") as file:
+    json.dump({"base_config": base, "results": results}, file, indent=2, default=str)
+"""
+PURE_CONDUCTOR = """
+import json
+import os
+import subprocess
+from pathlib import Path
+import pandas as pd
+
+def run_flow_as_script(flow_path, step_name, instance_name, config):
+    output_dir = Path("runs") / step_name / instance_name
+    output_dir.mkdir(parents=True, exist_ok=True)
+    config_path = (output_dir / "config.json").resolve()
+    with open(config_path, "w") as file:
+        json.dump(config, file, indent=2)
+    original_cwd = os.getcwd()
+    try:
+        os.chdir(output_dir)
+        result = subprocess.run(
+            ["python", str(Path(original_cwd) / flow_path), "--config", str(config_path), *MORE],
+            check=True, capture_output=True, text=True,
+        )
+        print(f"✅ Completed: {step_name}/{instance_name}", result.stdout)
+    except subprocess.CalledProcessError as error:
+        print(f"❌ Failed: {step_name}/{instance_name}", error.stderr)
+        raise
+    finally:
+        os.chdir(original_cwd)
+
+frame = pd.DataFrame({"instance_name": ["A", "B"], "scale": [2, 9], "host": ["h", "h"]})
+for _, row in frame.iterrows():
+    config = {"iterations": 3, "scale": row["scale"], "host": row["host"]}
+    run_flow_as_script("flows/first.py", "data_prep", row["instance_name"], config)
+for instance in sorted(path.name for path in Path("runs/data_prep").iterdir() if path.is_dir()):
+    run_flow_as_script("flows/analysis.py", "analysis", instance, {"prep_instance": instance})
+print("✅ Pure Python orchestration complete!")
+"""
+ANALYSIS = """
+# %%
+import json
+rows = json.load(open(_project_root / "runs/data_prep" / prep_instance / "rows.json"))
+json.dump({"total": sum(row["value"] for row in rows)}, open("total.json", "w"))
+print("total of", prep_instance)
+"""
+
+
+def test_a_conductor_runs_builds_over_dimensions(project: Path, python: Run) -> None:
+    """In the manner of the original's ``conductor.py``."""
+    (project / "conductor.py").write_text(CONDUCTOR, encoding="utf-8")
+    result = python("conductor.py")
+    assert result.returncode == 0, result.stderr
+    places = {name: project / f"runs/conductor_runs/Model_Runs/Scenario_{name}_Standard" for name in LIGHTS}
+    assert {name: record_of(place)["status"] for name, place in places.items()} == {
+        "Low": "success",
+        "High": "warning",
+        "None": "error",
+    }
+    assert (places["Low"] / "both_executed.ipynb").read_bytes() == (places["Low"] / "both.ipynb").read_bytes()
+    for name, total in (("Low", 6), ("High", 27)):
+        assert json.loads((places[name] / "runs/second_instance/total.json").read_text()) == {"total": total}
+    assert not (places["None"] / "runs/second_instance").exists()
+    config = json.loads((places["Low"] / "both_config.json").read_text())
+    assert (config["run_folder"], config["_project_root"]) == ("runs/Scenario_Low_Standard", str(project))
+
+    results = json.loads((project / "runs/conductor_runs/conductor_results.json").read_text())["results"]
+    assert [one["status"] for one in results] == ["success", "success", "failed"]
+    assert results[2]["error"].startswith("flows/first.py:")
+    assert "TypeError: unsupported operand" in results[2]["error"]
+    page = (project / "runs/conductor_status_report.html").read_text("utf-8")
+    data = json.loads(page.partition('id="data">')[2].partition("</script>")[0])
+    assert {row["name"]: row["light"] for row in data["rows"]} == {
+        f"Scenario_{name}_Standard": light for name, light in LIGHTS.items()
+    }
+    (log,) = (project / "session_outputs").glob("conductor_*.txt")
+    assert [line.partition(" - ")[2] for line in log.read_text("utf-8").splitlines()] == [
+        "conductor - INFO - Scenario_Low_Standard: success",
+        "conductor - INFO - Scenario_High_Standard: warning",
+        "conductor - ERROR - Scenario_None_Standard: TypeError",
+        "conductor - INFO - Scenario_None_Standard: error",
+    ]
+    assert [path.stem.partition("_")[0] for path in (project / "session_outputs").glob("*.ipynb")] == [
+        "conductor"
+    ]
+
+
+#: Of the scenarios of the conductor.
+LIGHTS = {"Low": "green", "High": "orange", "None": "red"}
+
+
+@pytest.mark.parametrize("has_records", [False, True], ids=["as it is", "with --output-dir"])
+def test_a_pure_conductor_runs_flows_as_scripts(project: Path, python: Run, has_records: bool) -> None:
+    """In the manner of the original's ``pure_conductor_example.py``; only ``--output-dir`` makes a run of it."""
+    more = '["--output-dir", "."]' if has_records else "[]"
+    (project / "pure_conductor.py").write_text(f"MORE = {more}\n{PURE_CONDUCTOR}", encoding="utf-8")
+    header = HEADER.format(config="config/flows/analysis.json")
+    (project / "flows/analysis.py").write_text(header + ANALYSIS, encoding="utf-8")
+    result = python(
+        "pure_conductor.py", PATH=os.pathsep.join([os.path.dirname(sys.executable), os.environ["PATH"]])
+    )
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert "✅ Pure Python orchestration complete!" in result.stdout
+    assert f"3 rows, host h {project.name}" in result.stdout
+    for name, total in (("A", 6), ("B", 27)):
+        directory = project / "runs/analysis" / name
+        assert json.loads((directory / "total.json").read_text()) == {"total": total}
+        assert f"total of {name}" in (directory / "_cli_execution_output.txt").read_text("utf-8")
+        assert (directory / "run.json").exists() is has_records
+    if has_records:
+        statuses = [record_of(project / f"runs/data_prep/{name}")["status"] for name in "AB"]
+        assert statuses == ["success", "warning"]
 
 
 def test_debug_flow_takes_the_failed_run_s_own_config(project: Path, run_pytest: Run, python: Run) -> None:

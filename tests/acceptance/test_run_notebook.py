@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import datetime
 import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+import pandas as pd
 import papermill
 import pytest
 
-from pytest_ductaflow import FlowError, run_notebook, run_step_flow
+from pytest_ductaflow import ConfigError, FlowError, engines, run_notebook, run_step_flow
 from pytest_ductaflow.engines import warm
 
 if TYPE_CHECKING:
@@ -92,6 +95,44 @@ def test_the_arguments_of_the_original_in_its_order(conductor: Project) -> None:
         run_step_flow("flows/prepare.py", "s", "i", notebook_file="flows/prepare.py")
     with pytest.raises(TypeError, match="needs notebook_path"):
         run_step_flow(step_name="s", instance_name="i")
+
+
+@pytest.mark.parametrize("engine", ["fork", "papermill"])
+def test_a_config_may_hold_paths_and_numbers_of_a_data_frame(
+    conductor: Project, monkeypatch: pytest.MonkeyPatch, engine: str
+) -> None:
+    """As the original's conductors pass them: ``unpack_config`` makes paths, ``iterrows`` numpy's scalars."""
+    monkeypatch.setattr(engines, "default", lambda: engine)
+    conductor.flow("use", "print(config)")
+    run_step_flow("flows/prepare.py", "prepare", "a")
+    (_, row), *_ = pd.DataFrame({"years": [10], "degree": [3]}).iterrows()
+    (_, rates), *_ = pd.DataFrame({"rate": [0.25]}).iterrows()
+    assert not isinstance(row["years"], int)
+    config = {
+        "data_dir": Path("data"),
+        "deep": [{"table": Path("runs/prepare/a/table.csv"), "ok": np.bool_(True)}],
+        "_project_root": conductor.root,
+    }
+    run_step_flow("flows/use.py", "use", "a", {**config, **row, **rates})
+    text = (conductor.root / "runs/use/a/use_config.json").read_text()
+    assert json.loads(text) == {
+        "data_dir": "data",
+        "deep": [{"table": str(conductor.root / "runs/prepare/a/table.csv"), "ok": True}],
+        "years": 10,
+        "degree": 3,
+        "rate": 0.25,
+        "_project_root": str(conductor.root),
+    }
+    assert '"years": 10,' in text
+    with pytest.raises(ConfigError, match=r"when: datetime\.date is not a JSON type"):
+        run_step_flow("flows/use.py", "use", "b", {"when": datetime.date(2024, 1, 1)})
+
+
+@pytest.mark.parametrize("timeout", ["60", 0, -1])
+def test_a_timeout_that_is_none_is_refused_before_anything_runs(conductor: Project, timeout: Any) -> None:
+    with pytest.raises(ConfigError, match=rf"timeout: a number of seconds .*, not {timeout!r}"):
+        run_notebook("flows/prepare.py", timeout=timeout, execution_dir="runs/prepare/a")
+    assert not (conductor.root / "runs").exists()
 
 
 def test_a_red_run_leaves_its_copy_too(conductor: Project) -> None:
