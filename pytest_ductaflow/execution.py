@@ -135,6 +135,9 @@ def _execute(
     doubts: Callable[[Record], Iterable[reads.Doubt]] | None,
 ) -> Record:
     run = Run(request)
+    files = engines.OPEN_FILES.get(engines.for_kernel(request.engine, run.flow.kernel), 0)
+    with record.refused(request.directory, f"open the {files} files that a run needs"):
+        engines.check_open_files(files)
     with record.lock(run.directory.path):
         if done is not None and (found := done()) is not None:
             return found

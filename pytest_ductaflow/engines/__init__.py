@@ -6,6 +6,7 @@ same notebook and the same files.
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import Final
 
@@ -16,6 +17,8 @@ __all__ = ["ENGINES", "EngineRun", "Outcome", "Task", "available", "choose", "de
 
 #: The engines by the name that ``--ductaflow-engine`` takes.
 ENGINES: Final = ("fork", "papermill")
+#: So many files a run opens at most in the process that starts it, with some to spare.
+OPEN_FILES: Final = {"fork": 24, "papermill": 64}
 
 
 def available(platform: str = sys.platform) -> tuple[str, ...]:
@@ -49,6 +52,21 @@ def for_kernel(engine: str, kernel: str) -> str:
     from pytest_ductaflow.flow import NATIVE_KERNELS  # not for the launcher, which imports this package
 
     return engine if kernel in NATIVE_KERNELS else "papermill"
+
+
+def check_open_files(count: int) -> None:
+    """See that so many files can be opened: zmq, if it cannot open one, ends the whole process.
+
+    :raises OSError: if they cannot.
+    """
+    held: list[int] = []
+    try:
+        held.append(os.open(os.devnull, os.O_RDONLY))
+        while len(held) < count:
+            held.append(os.dup(held[0]))
+    finally:
+        for descriptor in held:
+            os.close(descriptor)
 
 
 def start(task: Task) -> EngineRun:

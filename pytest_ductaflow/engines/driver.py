@@ -30,7 +30,7 @@ from pytest_ductaflow.capture import OutputText
 from pytest_ductaflow.engines import measuring, tracing
 from pytest_ductaflow.engines.base import Outcome, Signal, Task, child_context
 from pytest_ductaflow.engines.processes import describe_end, private_directory
-from pytest_ductaflow.errors import FileError
+from pytest_ductaflow.errors import FileError, in_words
 from pytest_ductaflow.reader import runs
 from pytest_ductaflow.record import write_atomically
 
@@ -107,7 +107,9 @@ class NotebookRun:
             with tracing.unseen():  # in a build, which is traced itself
                 self._execute()
         except BaseException as error:  # the thread's last word is the outcome, whatever happened
-            message = error.problem if isinstance(error, FileError) else str(error)
+            message = in_words(error) if isinstance(error, OSError) else str(error)
+            if isinstance(error, FileError):
+                message = error.problem
             self.outcome.error = {"type": type(error).__name__, "message": message}
         finally:
             with contextlib.suppress(Exception):
@@ -153,10 +155,10 @@ class NotebookRun:
         elif "ready" not in said and not outcome.done and not self.stopped:
             outcome.error = {
                 "type": "KernelError",
-                "message": f"the kernel did not start: {self._kernel_log()}",
+                "message": f"the kernel did not start: {_with_reason_first(self._kernel_log())}",
             }
             if problem is not None and not self._kernel_log():
-                outcome.error["message"] += f"{type(problem).__name__}: {problem}"
+                outcome.error["message"] += in_words(problem)
         elif isinstance(problem, FileError):  # the notebook cannot be saved
             outcome.error = {"type": "FileError", "message": problem.problem}
         elif isinstance(problem, DeadKernelError) or outcome.done < outcome.total:
@@ -356,6 +358,12 @@ class Client(TextClient):
             if not may_fail(cell) or content["ename"] == "SystemExit":
                 self._run.error_shown(content)
         return super().process_message(msg, cell, cell_index)
+
+
+def _with_reason_first(log: str) -> str:
+    """A traceback's last line says why; where only one line is shown, it must be that one."""
+    _, _, reason = log.rpartition("\n")
+    return f"{reason}\n{log}" if log.startswith("Traceback ") else log
 
 
 def may_fail(cell: nbformat.NotebookNode) -> bool:

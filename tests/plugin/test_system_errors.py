@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from typing import TYPE_CHECKING
 
 import pytest
@@ -19,6 +20,29 @@ def full(source, target, **options):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(source))
     return replace(source, target, **options)
 os.replace = full
+"""
+
+
+#: In a conftest.py: while one instance runs, few more files can be opened.
+FEW = """
+import os, resource
+import pytest
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item):
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if item.name == "a-2":
+        top = os.open(os.devnull, os.O_RDONLY)
+        os.close(top)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (top + 12, hard))
+    try:
+        return (yield)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+"""
+#: In a conftest.py: no file may get bigger than this.
+BIG = """
+import resource
+resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, -1))
 """
 
 
@@ -78,6 +102,45 @@ def test_a_full_disk_is_one_cause_of_all_failures(project: Project, options: tup
     result.stdout.fnmatch_lines(
         ["*3 of 3: runs FileError: PATH: cannot write run.json: No space left on device*"]
     )
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="descriptors are counted as Linux gives them")
+@pytest.mark.parametrize("options", [(), ("-n2",)], ids=["alone", "workers"])
+@pytest.mark.parametrize(("engine", "files"), [("fork", 24), ("papermill", 64)])
+def test_too_few_descriptors_are_one_line_and_the_next_one_runs(
+    project: Project, engine: str, files: int, options: tuple[str, ...]
+) -> None:
+    project.write("conftest.py", FEW)
+    project.flow("a")
+    project.instance("a", scenarios={"x": [1, 2, 3]})
+    result = project.run_apart("instances", f"--ductaflow-engine={engine}", *options)
+    result.assert_outcomes(failed=1, passed=2)
+    line = f"runs/a/a-2: cannot open the {files} files that a run needs: Too many open files"
+    assert line in shown_by(result)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="there are no limits")
+@pytest.mark.parametrize("options", [(), ("--no-execute",), ("-n2",)], ids=["alone", "prepare", "workers"])
+def test_a_file_that_gets_too_big_is_one_cause(project: Project, options: tuple[str, ...]) -> None:
+    project.write("conftest.py", BIG)
+    project.flow("a")
+    project.instance("a", scenarios={"x": [1, 2]}, config={"big": "y" * 30_000})
+    result = project.run_apart("instances", *options)
+    result.assert_outcomes(failed=2)
+    said = [line for line in shown_by(result) if line.startswith("runs/a/a-")]
+    assert len(said) == 1
+    assert said[0].endswith(": cannot write a_config.json: File too large")
+
+
+@pytest.mark.skipif(os.name != "posix", reason="other systems have other limits")
+def test_a_name_that_is_too_long_is_one_line(project: Project) -> None:
+    stem = "a" * 240
+    project.flow(stem)
+    project.instance("a", flow=f"flows/{stem}.py", step="a")
+    result = project.run("instances")
+    result.assert_outcomes(failed=1)
+    (said,) = [line for line in shown_by(result) if line.startswith("runs/") and "cannot" in line]
+    assert said.endswith(": File name too long")
 
 
 def test_an_older_record_is_not_shown_as_the_reason(
