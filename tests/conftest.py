@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import io
 import json
 import os
 import subprocess
@@ -137,6 +138,10 @@ def _heavy_modules() -> None:
     """Load what runs need: pytester forgets what a run within it loads, and numpy loads only once."""
     for name in ("pandas", "pytest_ductaflow.engines.papermill", "pytest_ductaflow.items"):
         importlib.import_module(name)
+    import pandas as pd
+
+    with contextlib.suppress(ImportError):  # pyarrow, whose types can be registered once only
+        pd.read_parquet(io.BytesIO(pd.DataFrame({"a": [1]}).to_parquet()))
 
 
 @pytest.fixture

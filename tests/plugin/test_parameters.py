@@ -110,7 +110,7 @@ def test_a_key_that_the_flow_does_not_declare_makes_it_orange_and_is_named_with_
     [warning] = project.record("names/misspelt")["warnings"]
     assert (warning["text"], warning["place"]) == (text, place)
     assert project.record("names/misspelt")["status"] == "warning"
-    assert f"{text} ({place})" in result.stdout.str()
+    assert f"{place} {text}" in result.stdout.str()
     [warning] = project.record("defaults/nested")["warnings"]
     assert "`db.hots`" in warning["text"]
     assert warning["place"] == f"instances/nested.json:{project.line_of('instances/nested.json', 'hots')}"
@@ -186,7 +186,7 @@ def test_a_file_that_cannot_be_run_as_it_stands_is_a_collection_error(
     project.instance("x", config=config)
     result = project.run("instances")
     [line] = [line for line in result.outlines if line.startswith("ERROR instances/x.json")]
-    assert f"instances/x.json:2: flow: {place}" in line
+    assert f" - line 2: flow: {place}" in line
     assert problem in line
     assert not (project.root / "runs" / "x").exists()
 

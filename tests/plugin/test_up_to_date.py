@@ -68,7 +68,7 @@ def test_orange_stays_orange(project: Project) -> None:
     project.run("instances")
     result = project.run("instances", "-v")
     result.stdout.fnmatch_lines(
-        ["*UP-TO-DATE (orange)*", "*FlowWarning: Warning: odd*", "0 green  1 orange*"]
+        ["*UP-TO-DATE (orange)*", "0 green  1 orange*", "*flows/step.py:*Warning: odd*"]
     )
     result = project.run("instances", "-W", "error::pytest_ductaflow.FlowWarning")
     result.assert_outcomes(failed=1)
