@@ -65,7 +65,7 @@ class Reporting:
         self._expected: dict[str, None] = {}
         self._reported: set[str] = set()
         self._lost: list[str] = []
-        self._crash: object = None  # the last report of an instance whose worker died
+        self._crash: object = None  # the last report of a test whose worker died
         self._workers: dict[str, Any] = {}  # where an instance was last heard of
         self._endings = Endings(config)
         self._failures = FailuresByCause(config, self._endings)
@@ -102,8 +102,11 @@ class Reporting:
 
     @pytest.hookimpl(optionalhook=True, tryfirst=True)
     def pytest_handlecrashitem(self, crashitem: str, report: Any) -> None:
-        """The worker of an instance died: that is its call's failure. xdist has no phase for it."""
-        if self._is_instance(crashitem):
+        """The worker of a test died: that is its call's failure. xdist has no phase for it.
+
+        An ordinary test counts as instances do in a project that has them.
+        """
+        if self._is_instance(crashitem) or self._has_instances():
             report.when = "call"
             self._crash = report
 

@@ -64,7 +64,15 @@ def cases(project: Project) -> dict[str, str]:
 
 
 def rows(project: Project) -> dict[str, str]:
-    """pytest-html's rows."""
+    """pytest-html's rows, all of instances."""
+    found = all_rows(project)
+    lights = {name: light for name, (_, light) in found.items()}
+    assert lights == {name: "red" if word == "Failed" else "green" for name, (word, _) in found.items()}
+    return {name: word for name, (word, _) in found.items()}
+
+
+def all_rows(project: Project) -> dict[str, tuple[str, str]]:
+    """pytest-html's rows: name to word and light."""
     text = (project.root / "report.html").read_text()
     (blob,) = re.findall('data-jsonblob="([^"]*)"', text)
     tests = json.loads(html.unescape(blob))["tests"]
@@ -73,9 +81,7 @@ def rows(project: Project) -> dict[str, str]:
         for rows in tests.values()
         for row in rows
     ]
-    found = {row[2].partition("::")[2]: row[0] for row in cells}
-    lights = {row[2].partition("::")[2]: row[1].split()[-1] for row in cells}
-    assert lights == {name: "red" if result == "Failed" else "green" for name, result in found.items()}
+    found = {row[2].partition("::")[2]: (row[0], row[1].rpartition(" ")[2]) for row in cells}
     assert len(cells) == len(found)
     assert f">{len(found)} test" in text
     return found
@@ -107,6 +113,22 @@ def test_all_that_shows_results_counts_and_names_the_same(four: Project, options
     assert result.ret != 0
     if options != "-x":
         assert shown.keys() == {"a", "b", "c", "dies"}
+
+
+def test_a_test_beside_instances_is_counted_as_they_are(four: Project) -> None:
+    """An ordinary test whose worker crashed, which pytest-html alone does not show."""
+    four.write("test_beside.py", "def test_passes(): pass\ndef dies(): pass\n")
+    four.ini("python_functions = test_* dies")
+    (four.root / "instances/dies.json").unlink()
+    result = four.run_apart("-n", "2", *OUTPUTS, "instances", "test_beside.py")
+    assert result.ret == pytest.ExitCode.TESTS_FAILED
+    result.stdout.fnmatch_lines(["FAILED test_beside.py::dies*", "*= 1 failed, 4 passed*"])
+    expected = {**dict.fromkeys(["a", "b", "c", "test_passes"], "Passed"), "dies": "Failed"}
+    assert cases(four) == {name: word for name, (word, _) in all_rows(four).items()} == expected
+    assert {name: light for name, (_, light) in all_rows(four).items() if light} == dict.fromkeys(
+        "abc", "green"
+    )
+    assert on_page(four) == dict.fromkeys("abc", "Passed")
 
 
 def test_another_attempt_counts_instead_of_the_crash(four: Project) -> None:
