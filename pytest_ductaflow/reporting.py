@@ -66,6 +66,7 @@ class Reporting:
         self._reported: set[str] = set()
         self._lost: list[str] = []
         self._crash: object = None  # the last report of a test whose worker died
+        self._collected_by_workers = self._worker_died = False
         self._workers: dict[str, Any] = {}  # where an instance was last heard of
         self._endings = Endings(config)
         self._failures = FailuresByCause(config, self._endings)
@@ -162,11 +163,24 @@ class Reporting:
     @pytest.hookimpl(optionalhook=True)
     def pytest_xdist_node_collection_finished(self, ids: list[str]) -> None:
         """The same for a worker's instances."""
+        self._collected_by_workers = True
         self._expected |= dict.fromkeys(nodeid for nodeid in ids if self._is_instance(nodeid))
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_testnodedown(self, error: object) -> None:
+        """Remember that a worker died: if each does so while it collects, nobody knows what was to run."""
+        self._worker_died = self._worker_died or bool(error)
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_sessionfinish(self, session: pytest.Session, exitstatus: int) -> None:
         """An instance that vanished (with its worker) is a failure of its own, wherever results are shown."""
+        nothing = exitstatus == pytest.ExitCode.NO_TESTS_COLLECTED and not self._collected_by_workers
+        if nothing and self._worker_died and self._has_instances():
+            problem = "the workers died while they collected; without -n pytest may show where"
+            report = pytest.CollectReport(".", "failed", problem, [])
+            self._config.hook.pytest_collectreport(report=report)
+            session.exitstatus = pytest.ExitCode.TESTS_FAILED
+            return
         if executes_nothing(self._config):
             return
         lost = self._unreported

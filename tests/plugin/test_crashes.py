@@ -131,6 +131,20 @@ def test_a_test_beside_instances_is_counted_as_they_are(four: Project) -> None:
     assert on_page(four) == dict.fromkeys("abc", "Passed")
 
 
+def test_workers_that_die_while_they_collect_are_a_failure(four: Project) -> None:
+    """Nobody knows what was to run: that is no session without tests, which some take for a good one."""
+    dies = "import os\ndef pytest_collection(): os._exit(9)\nif 'PYTEST_XDIST_WORKER' not in os.environ: del pytest_collection\n"
+    four.write("conftest.py", dies)
+    result = four.run_apart("-n", "2", "--max-worker-restart=0", *OUTPUTS, "instances")
+    assert result.ret == pytest.ExitCode.TESTS_FAILED
+    result.stdout.fnmatch_lines(["the workers died while they collected; *", "*= 1 error in *"])
+    result.stdout.no_fnmatch_line("*no instance in*")
+    suite = ElementTree.parse(four.root / "junit.xml").getroot()[0]
+    assert (suite.get("tests"), suite.get("errors")) == ("1", "1")
+    text = html.unescape((four.root / "report.html").read_text())
+    assert text.count("the workers died while they collected") == 1
+
+
 def test_another_attempt_counts_instead_of_the_crash(four: Project) -> None:
     four.write("conftest.py", DIES.format(marker="died") + AGAIN)
     result = four.run_apart("-n", "2", *OUTPUTS, "instances")
