@@ -177,8 +177,8 @@ class Reporting:
         nothing = exitstatus == pytest.ExitCode.NO_TESTS_COLLECTED and not self._collected_by_workers
         if nothing and self._worker_died and self._has_instances():
             problem = "the workers died while they collected; without -n pytest may show where"
-            report = pytest.CollectReport(".", "failed", problem, [])
-            self._config.hook.pytest_collectreport(report=report)
+            failed = pytest.CollectReport(".", "failed", problem, [])
+            self._config.hook.pytest_collectreport(report=failed)
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
             return
         if executes_nothing(self._config):
