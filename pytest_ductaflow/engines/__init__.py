@@ -13,7 +13,18 @@ from typing import Final
 from pytest_ductaflow.engines.base import EngineRun, Outcome, Task
 from pytest_ductaflow.errors import DuctaflowError
 
-__all__ = ["ENGINES", "EngineRun", "Outcome", "Task", "available", "choose", "default", "start"]
+__all__ = [
+    "ENGINES",
+    "OPEN_FILES",
+    "EngineRun",
+    "Outcome",
+    "Task",
+    "available",
+    "check_open_files",
+    "choose",
+    "default",
+    "start",
+]
 
 #: The engines by the name that ``--ductaflow-engine`` takes.
 ENGINES: Final = ("fork", "papermill")

@@ -88,7 +88,9 @@ def test_what_is_in_the_way_of_all_runs_is_named_once(project: Project) -> None:
     result.stdout.fnmatch_lines(["*3 of 3: runs RecordError: *"])
 
 
-@pytest.mark.parametrize("options", [(), ("-n2",)], ids=["alone", "workers"])
+@pytest.mark.parametrize(
+    "options", [(), ("-n2",), ("--ductaflow-engine=papermill",)], ids=["alone", "workers", "papermill"]
+)
 def test_a_full_disk_is_one_cause_of_all_failures(project: Project, options: tuple[str, ...]) -> None:
     project.write("conftest.py", FULL)
     project.flow("a")
@@ -162,13 +164,14 @@ def test_an_older_record_is_not_shown_as_the_reason(
     assert "the old one" not in page
 
 
-def test_in_a_build_it_is_an_error_of_the_line_that_runs_the_flow(project: Project) -> None:
+@pytest.mark.parametrize("engine", ["fork", "papermill"])
+def test_in_a_build_it_is_an_error_of_the_line_that_runs_the_flow(project: Project, engine: str) -> None:
     project.flow("a")
     call = "from pytest_ductaflow import run_notebook\nrun_notebook('../../../flows/a.py', execution_dir='x')"
     project.build("b", call)
     project.instance("b", build="builds/b.py")
     (project.root / "runs/b/b/x/run.json/y").mkdir(parents=True)
-    result = project.run("instances")
+    result = project.run_apart("instances", f"--ductaflow-engine={engine}")
     result.assert_outcomes(failed=1)
     error = project.record("b/b")["error"]
     assert (error["type"], error["line"]) == ("FileError", 6)
