@@ -134,7 +134,7 @@ def test_a_missing_table_does_not_exist(tmp_path: Path, name: str) -> None:
 
 def test_a_directory_is_no_table(tmp_path: Path) -> None:
     (tmp_path / "t.csv").mkdir()
-    assert problem(tmp_path / "t.csv") == "does not exist"
+    assert problem(tmp_path / "t.csv") == "cannot be read as a table: Is a directory"
 
 
 def workbook(tmp_path: Path, **sheets: list[list[Any]]) -> Path:
