@@ -71,6 +71,7 @@ class Request:
     :param needed: run directories that references lead to, as the record keeps them.
     :param remarks: what makes the run orange whatever it prints: a text and its place.
     :param leftovers: run directories that belong to no instance any more, ``runs/<step>/<instance>``.
+    :param undecided: those of which that is not known, because an instance file is in error.
     """
 
     kind: str
@@ -91,6 +92,7 @@ class Request:
     earlier: Mapping[str, str] = field(default_factory=dict)
     expected: tuple[Expectation, ...] = ()
     leftovers: frozenset[str] = frozenset()
+    undecided: frozenset[str] = frozenset()
     needed: Mapping[str, str] = field(default_factory=dict)
     remarks: tuple[tuple[str, str], ...] = ()
 
@@ -215,10 +217,15 @@ def take(request: Request) -> Record | None:
 
 def _of_leftovers(request: Request, found: Record) -> list[str]:
     """Why a run is not up to date although all is as it was: whose outputs it read is gone since."""
-    if not request.leftovers:
-        return []
-    read = reads.by_run(found.inputs, request.leftovers)
-    return [f"input {reads.OF_LEFTOVER}: {reads.file_among(names)}" for names in read.values()]
+    return [
+        f"input {state}: {reads.file_among(names)}"
+        for state, directories in (
+            (reads.OF_LEFTOVER, request.leftovers),
+            (reads.UNDECIDED, request.undecided),
+        )
+        if directories
+        for names in reads.by_run(found.inputs, directories).values()
+    ]
 
 
 def accept(request: Request) -> Record:
@@ -391,6 +398,7 @@ class Run:
         """A run that read what does not count is orange, and not up to date."""
         found = [*(doubts(final) if doubts is not None else ())]
         found += reads.of_leftovers(final.inputs, self.request.leftovers)
+        found += reads.of_undecided(final.inputs, self.request.undecided)
         for doubt in found:
             final.inputs |= dict.fromkeys(doubt.names, doubt.state)
             final.warnings.append({"line": None, "cell": None, "text": doubt.line})

@@ -62,26 +62,34 @@ class Leftovers:
     @functools.cached_property
     def found(self) -> dict[str, Leftover]:
         """By run directory, sorted; none while that cannot be known (see :attr:`problem`)."""
-        candidates = dict(self._without_instance())
-        if not candidates:
+        if not self._unclaimed or self.problem is not None:
             return {}
-        for node_id in candidates.values():  # a file that only the command line named
-            name = _file_of(node_id)
-            if name not in self._loaded and (self.root / name).is_file():
-                self._load(name)
-        if self.problem is not None:
-            return {}
-        found = [
-            Leftover(directory, node_id, self._why(node_id))
-            for directory, node_id in candidates.items()
-            if not self._has(directory) and not self._may_have(directory, node_id)
-        ]
+        found = [Leftover(directory, id_, self._why(id_)) for directory, id_ in self._unclaimed.items()]
         return {leftover.directory: leftover for leftover in sorted(found, key=lambda one: one.directory)}
 
     @functools.cached_property
     def directories(self) -> frozenset[str]:
         """The run directories that are leftovers."""
         return frozenset(self.found)
+
+    @functools.cached_property
+    def undecided(self) -> frozenset[str]:
+        """The run directories of which nobody knows whether they are leftovers: a file is in error."""
+        return frozenset(self._unclaimed) if self._problems else frozenset()
+
+    @functools.cached_property
+    def _unclaimed(self) -> dict[str, str]:
+        """Run directories of no instance that is known, and the node ids of their records."""
+        candidates = dict(self._without_instance())
+        for node_id in candidates.values():  # a file that only the command line named
+            name = _file_of(node_id)
+            if name not in self._loaded and name not in self._problems and (self.root / name).is_file():
+                self._load(name)
+        return {
+            directory: node_id
+            for directory, node_id in candidates.items()
+            if not self._has(directory) and not self._may_have(directory, node_id)
+        }
 
     @property
     def problem(self) -> str | None:

@@ -21,10 +21,11 @@ from pytest_ductaflow.references import DEPTH, RUNS, run_directory_of
 
 #: States of inputs that are never up to date.
 OF_LEFTOVER: Final = "of a leftover"
+UNDECIDED: Final = "perhaps of a leftover"
 TOO_EARLY: Final = "read too early"
 OF_FAILED: Final = "of a run that failed"
 NO_FILE: Final = "not a regular file"  # a pipe or a device: what comes out of it is never the same
-NEVER_FRESH: Final = frozenset({OF_LEFTOVER, TOO_EARLY, OF_FAILED, NO_FILE})
+NEVER_FRESH: Final = frozenset({OF_LEFTOVER, UNDECIDED, TOO_EARLY, OF_FAILED, NO_FILE})
 
 #: So many files are named in one line.
 _MOST_NAMED: Final = 3
@@ -94,6 +95,14 @@ def of_leftovers(inputs: Iterable[str], leftovers: Set[str]) -> Iterator[Doubt]:
     elif found:
         gone = f"{len(found):,} leftovers, whose instances are gone (see: ductaflow prune)"
         yield _doubt(OF_LEFTOVER, found, f"⚠️ read {gone}: {_shown(found)}")
+
+
+def of_undecided(inputs: Iterable[str], directories: Set[str]) -> Iterator[Doubt]:
+    """The inputs of which nobody knows whether they are made again."""
+    found = by_run(inputs, directories) if directories else {}
+    if found:
+        why = "an instance file is in error, so it may be of a leftover"
+        yield _doubt(UNDECIDED, found, f"⚠️ read {_shown(found)}: {why}")
 
 
 def too_early(found: Mapping[str, Sequence[str]]) -> Iterator[Doubt]:

@@ -196,6 +196,7 @@ class Session:
             needed=needed,
             remarks=instance.remarks,
             leftovers=options.leftovers(self._config).directories,
+            undecided=options.leftovers(self._config).undecided,
         )
 
     def stale_before(self, item: Item) -> Iterator[str]:

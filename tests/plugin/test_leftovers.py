@@ -59,6 +59,22 @@ def texts(project: Project, run: str = "use/use") -> list[str]:
     return [warning["text"] for warning in project.record(run)["warnings"]]
 
 
+@pytest.mark.parametrize("arguments", [[], ["-n2"]], ids=" ".join)
+def test_what_may_be_one_while_a_file_is_in_error_is_no_reason_to_be_green(
+    project: Project, arguments: list[str]
+) -> None:
+    swept(project)
+    project.write("instances/other.json", "{")
+    for _ in range(2):
+        result = project.run_apart("-v", "instances", *arguments)
+        assert any("2 green  1 orange  0 red  (2 up to date)" in line for line in result.outlines)
+        said = "⚠️ read runs/fit/fit-3/o.txt: an instance file is in error, so it may be of a leftover"
+        assert texts(project) == [said]
+    project.instance("other", flow="flows/fit.py", config={"k": 3}, name="fit-3")  # it was no leftover
+    project.run("instances")
+    assert texts(project) == []
+
+
 @pytest.mark.parametrize(
     "arguments", [["--ductaflow-engine=fork"], ["--ductaflow-engine=papermill"], ["-n2"]]
 )
