@@ -8,7 +8,7 @@ from . import mutations
 
 
 def test_nothing_that_is_up_to_date_differs_from_a_forced_run() -> None:
-    mutations.mutate(1, steps=20)
+    mutations.mutate(1, steps=8)
 
 
 def test_the_comparison_finds_what_is_falsely_fresh(monkeypatch: pytest.MonkeyPatch) -> None:

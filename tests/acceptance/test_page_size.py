@@ -19,8 +19,12 @@ def place(tmp_path: Path) -> Place:
     return Place(tmp_path, tmp_path / "runs")
 
 
+_POOL = "".join(random.Random(1).choices(string.ascii_letters + ' <>&"', k=1_000_000))
+
+
 def _text(chance: random.Random, size: int) -> str:
-    return "".join(chance.choices(string.ascii_letters + ' <>&"', k=size))
+    start = chance.randrange(len(_POOL) - size)
+    return _POOL[start : start + size]
 
 
 def _large_run(directory: Path, chance: random.Random, *, nested: int, red: float, text: int) -> None:
