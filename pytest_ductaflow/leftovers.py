@@ -21,9 +21,10 @@ from typing import Final
 
 from pytest_ductaflow import context, regular, strict_json
 from pytest_ductaflow.errors import ConfigError, InstanceError
-from pytest_ductaflow.instance import inactive_names, load_instances, relative_name
+from pytest_ductaflow.instance import inactive_names, load_instances
 from pytest_ductaflow.record import RECORD_NAME, write_atomically
 from pytest_ductaflow.references import RUNS
+from pytest_ductaflow.settings import instance_files
 
 #: Below the directory of runs: which files hold instances, as the last session had it.
 PROJECT_NAME: Final = ".project.json"
@@ -100,8 +101,7 @@ class Leftovers:
 
     @functools.cached_property
     def _files(self) -> list[str]:
-        found = {file for pattern in self.patterns for file in self.root.glob(pattern)}
-        names = sorted(relative_name(file, self.root) for file in found if _is_instance_file(file))
+        names = [file.relative_to(self.root).as_posix() for file in instance_files(self.root, self.patterns)]
         for name in names:
             self._load(name)
         return names
@@ -177,10 +177,6 @@ def line(leftovers: Mapping[str, Leftover]) -> str:
     count = f"{len(leftovers):,} leftovers" if len(leftovers) > 1 else "1 leftover"
     gone = "whose instances are gone" if len(leftovers) > 1 else "whose instance is gone"
     return f"{count}, {gone}: {named} (ductaflow prune lists them)"
-
-
-def _is_instance_file(path: Path) -> bool:
-    return path.suffix == ".json" and path.is_file()
 
 
 def _folders(directory: Path) -> list[Path]:

@@ -13,12 +13,11 @@ from typing import Final
 
 import pytest
 
-from pytest_ductaflow import strict_json
+from pytest_ductaflow import settings, strict_json
 from pytest_ductaflow.options import instance_files
 
 #: Options with which it is no wonder that nothing is left.
 _SELECTING: Final = ("keyword", "markexpr", "deselect", "lf", "ignore", "ignore_glob")
-_USUAL: Final = "instances/*.json"
 
 
 def why_nothing(config: pytest.Config) -> str | None:
@@ -39,7 +38,7 @@ def why_nothing(config: pytest.Config) -> str | None:
     if deeper := next(_like_instances((root / "instances").rglob("*.json")), None):
         hint = "in pytest's configuration: ductaflow_instances = instances/**/*.json"
         return f"no instance: {looked}; {deeper.relative_to(root)} looks like one, {hint}"
-    if patterns != [_USUAL] or (root / "instances").is_dir():
+    if tuple(patterns) != settings.INSTANCES or (root / "instances").is_dir():
         return f"no instance: {looked}, and there are none"
     return None
 
@@ -54,7 +53,8 @@ def _other_root(config: pytest.Config) -> Path | None:
     start = config.invocation_params.dir
     named = [Path(os.path.normpath(start / argument.split("::")[0])) for argument in config.args]
     around = dict.fromkeys(place for path in (*named, start) for place in (path, *path.parents))
-    return next((one for one in around if any(_like_instances(one.glob(_USUAL)))), None)
+    usual = settings.INSTANCES
+    return next((one for one in around if any(_like_instances(settings.instance_files(one, usual)))), None)
 
 
 def _like_instances(files: Iterable[Path]) -> Iterator[Path]:

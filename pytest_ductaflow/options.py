@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Final
 
 import pytest
 
+from pytest_ductaflow import settings
+
 if TYPE_CHECKING:
     from pytest_ductaflow.leftovers import Leftovers
 
@@ -23,8 +25,7 @@ def executes_nothing(config: pytest.Config) -> bool:
 
 def instance_files(config: pytest.Config) -> set[Path]:
     """The files that are instance files now, by the ini key ``ductaflow_instances``."""
-    patterns = config.getini("ductaflow_instances")
-    return {file for pattern in patterns for file in config.rootpath.glob(pattern)}
+    return set(settings.instance_files(config.rootpath, config.getini("ductaflow_instances")))
 
 
 def leftovers(config: pytest.Config) -> Leftovers:

@@ -24,6 +24,7 @@ from pytest_ductaflow.errors import InstanceError
 from pytest_ductaflow.instance import Instance, Need, Several, load_instances
 from pytest_ductaflow.names import without_group
 from pytest_ductaflow.references import DEPTH, RUNS, Mention, is_in, is_wild, run_directory_of
+from pytest_ductaflow.settings import instance_files
 from pytest_ductaflow.strict_json import KeyPath, dotted
 
 #: Of more dropped references, the rest is counted.
@@ -62,12 +63,6 @@ class Resolved:
         return f"each would have to wait for the other: {'; '.join(shown)}{more}"
 
 
-def files(root: Path, patterns: Iterable[str]) -> list[Path]:
-    """The instance files of a project, in the order in which pytest collects them."""
-    found = {file for pattern in patterns for file in root.glob(pattern)}
-    return sorted(found, key=lambda file: file.relative_to(root).parts)
-
-
 def load(
     root: Path, patterns: Iterable[str], loaded: Mapping[Path, Sequence[Instance]] | None = None
 ) -> tuple[dict[str, Instance], tuple[str, ...]]:
@@ -78,7 +73,7 @@ def load(
     """
     found: dict[str, Instance] = {}
     in_error: list[str] = []
-    for file in files(root, patterns):
+    for file in instance_files(root, patterns):
         try:
             found |= _by_node_id((loaded or {}).get(file) or load_instances(file, root), file, root)
         except Exception:  # whichever it is, it is told when the file is collected

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import shlex
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -55,6 +55,18 @@ def settings_of(start: Path) -> Settings:
             if (root / name).is_file():
                 return Settings(root)
     return Settings(start)
+
+
+def instance_files(root: Path, patterns: Iterable[str]) -> list[Path]:
+    """The instance files of a project, in the order in which pytest collects them.
+
+    A pattern such as ``instances/*`` also matches what is none, the tables beside them for example.
+
+    :param root: the project root, absolute. :param patterns: glob patterns relative to it.
+    """
+    found = {file for pattern in patterns for file in root.glob(pattern)}
+    files = [file for file in found if file.suffix == ".json" and file.is_file()]
+    return sorted(files, key=lambda file: file.relative_to(root).parts)
 
 
 def project_of(flow: Path, directory: Path) -> Path | None:

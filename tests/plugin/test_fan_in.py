@@ -240,3 +240,12 @@ def test_a_file_in_error_makes_a_fan_in_orange_until_it_is_mended(fits: Project)
     fits.run("instances").assert_outcomes(passed=2)
     assert summed(fits) == "1 2 10 4"
     assert fits.record("use/a_use")["status"] == "success"
+
+
+def test_a_table_beside_the_instance_files_is_no_file_in_error(fits: Project) -> None:
+    fits.ini("ductaflow_instances = instances/*")
+    fits.write("instances/xs.csv", "x\n1\n2\n")
+    use(fits, {"$paths": "runs/fit/*/m.txt"})
+    result = fits.run()
+    result.assert_outcomes(passed=4)
+    assert "4 green  0 orange" in result.stdout.str()
