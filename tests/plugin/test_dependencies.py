@@ -20,7 +20,7 @@ def log(text):
         file.write(text + "\\n")
 """
 #: What two runs of the same instance may differ in.
-VOLATILE = ("started", "ended", "duration", "pid", "session", "timings")
+VOLATILE = ("started", "ended", "duration", "pid", "worker", "session", "timings")
 
 
 @pytest.fixture(scope="module")
@@ -92,7 +92,7 @@ def test_all_runs_of_one_pytest_are_one_session(runs: Runs) -> None:
 
 
 def test_xdist_used_two_processes(runs: Runs) -> None:
-    executed = {record["pid"] for record in runs["xdist"][1].values()}
+    executed = {record["worker"] for record in runs["xdist"][1].values()}
     assert len(executed) == 2
 
 

@@ -52,7 +52,7 @@ def fan(new_project: Callable[[], Project]) -> Project:
 
 def workers_of(project: Project) -> set[int]:
     """The processes that executed the fan."""
-    return {record["pid"] for name, record in project.records().items() if name.startswith("fan/")}
+    return {record["worker"] for name, record in project.records().items() if name.startswith("fan/")}
 
 
 def test_a_fan_out_runs_in_parallel_among_ordinary_tests(fan: Project) -> None:
