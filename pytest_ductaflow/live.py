@@ -22,6 +22,7 @@ import pytest
 from pytest_ductaflow.errors import in_words
 from pytest_ductaflow.options import leftovers
 from pytest_ductaflow.progress import Snapshot
+from pytest_ductaflow.xfail import verdict_of
 
 if TYPE_CHECKING:
     from pytest_ductaflow.instance import Instance
@@ -101,6 +102,7 @@ class Live:
                 problem=_problem(report),
                 problem_type=str(dict(report.user_properties).get("problem_type", "")),
                 skipped=report.skipped and "status" not in dict(report.user_properties),
+                xfail=verdict_of(report),
             )
 
     def pytest_collectreport(self, report: pytest.CollectReport) -> None:
@@ -238,7 +240,7 @@ class Live:
         try:
             self._runs.mkdir(exist_ok=True)  # all may have been skipped
             kept = self._before is None and not self._session.get("problems")
-            idle = finished and kept and not self.sweep.executed
+            idle = finished and kept and not self.sweep.executed and not self.sweep.differs
             if not (idle and is_current(page, map(_below_runs, self._leftovers.found))):
                 self.sweep.texts(finished=finished)  # what is read the first time is no measure of the next
                 started = time.monotonic()

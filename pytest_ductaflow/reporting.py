@@ -22,6 +22,7 @@ from pytest_ductaflow.errors import in_words
 from pytest_ductaflow.options import executes_nothing, instance_files, leftovers
 from pytest_ductaflow.status import Status
 from pytest_ductaflow.terminal import Endings, FailuresByCause, PutBack
+from pytest_ductaflow.xfail import STRICT, XFAILED, verdict_of
 
 if TYPE_CHECKING:
     from pytest_ductaflow.live import Live
@@ -87,6 +88,9 @@ class Reporting:
         if getattr(report, "when", None) != "call" or hasattr(report, "wasxfail"):
             return None
         light = light_of(report)
+        verdict = verdict_of(report)
+        if light is not None and verdict is not None:  # strict, and it passed
+            light = Status.ERROR
         if light is None or report.outcome not in ("passed", "failed"):  # pytest-rerunfailures has "rerun"
             return None
         if report.passed and is_up_to_date(report):
@@ -128,11 +132,15 @@ class Reporting:
         rerun = str(report.outcome) == "rerun"  # of pytest-rerunfailures
         if not rerun and (report.when != "setup" or not report.passed):
             self._reported.add(report.nodeid)
-        light = light_of(report)
-        if light is not None:
-            if report.skipped and hasattr(report, "wasxfail"):
-                self._lights[report.nodeid] = "xfailed"
-            elif report.when != "teardown" or report.nodeid not in self._lights:
+        light, verdict = light_of(report), verdict_of(report)
+        if verdict is not None and verdict.word == XFAILED:
+            if light is not None or self._is_instance(report.nodeid):
+                self._lights[report.nodeid] = XFAILED
+                self._endings.xfailed(report.nodeid)
+        elif verdict is not None and verdict.word == STRICT and light is not None:
+            self._lights[report.nodeid] = Status.ERROR.light
+        elif light is not None:
+            if report.when != "teardown" or report.nodeid not in self._lights:
                 self._lights[report.nodeid] = light.light
         elif report.failed and (hasattr(report, "ductaflow") or self._is_instance(report.nodeid)):
             self._lights[report.nodeid] = Status.ERROR.light
@@ -263,8 +271,8 @@ class Reporting:
             markup = {"yellow" if light == "orange" else light: True}
             terminalreporter.write(f"{counts[light]} {light}", **markup)
             terminalreporter.write("  ")
-        if counts["xfailed"]:
-            terminalreporter.write(f"{counts['xfailed']} xfailed  ", yellow=True)
+        if counts[XFAILED]:
+            terminalreporter.write(f"{counts[XFAILED]} xfailed  ", yellow=True)
         if fresh := sum(outcome.fresh for outcome in self._endings.outcomes):
             terminalreporter.write(f"({fresh} up to date)")
         terminalreporter.line("")
@@ -303,7 +311,8 @@ class Reporting:
         if not self._lights:
             return
         counts = Counter(self._lights.values())
-        shown = " &nbsp; ".join(f"{_coloured(light)}: {counts[light]}" for light in _LIGHTS)
+        lights = (*_LIGHTS, XFAILED) if counts[XFAILED] else _LIGHTS
+        shown = " &nbsp; ".join(f"{_coloured(light)}: {counts[light]}" for light in lights)
         link = f"{self._way_to_runs}conductor_status_report.html"
         prefix.append(f'<p><b>Lights</b> &nbsp; {shown} &nbsp; <a href="{link}">status page</a></p>')
 
@@ -326,7 +335,9 @@ class Reporting:
         if not self._has_instances():  # an instance file that only the command line names: no columns
             return
         light, properties = light_of(report), dict(getattr(report, "user_properties", ()))
-        shown = light.light if light else "red" if mine and report.failed else ""
+        verdict, shown = verdict_of(report), light.light if light else "red" if mine and report.failed else ""
+        if mine and verdict is not None:
+            shown = {XFAILED: XFAILED, STRICT: "red"}.get(verdict.word, shown)
         cells.insert(2, f'<td class="col-flow">{html.escape(str(properties.get("flow", "")))}</td>')
         cells.insert(1, f'<td class="col-light">{_coloured(shown) if shown else ""}</td>')
         if light is not None:

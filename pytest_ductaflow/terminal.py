@@ -19,6 +19,7 @@ import pytest
 
 from pytest_ductaflow.errors import FlowWarning, in_words
 from pytest_ductaflow.notices import warn
+from pytest_ductaflow.xfail import STRICT, XFAILED, verdict_of
 
 if TYPE_CHECKING:
     from pytest_ductaflow.record import Record
@@ -70,6 +71,11 @@ class Endings:
         ended = self._outcomes.setdefault(report.nodeid, Outcome(report.nodeid, path, light))
         ended.light, ended.scenario = light, json.loads(scenario)
         self.without_record.pop(path, None)
+        verdict = verdict_of(report)
+        if verdict is not None and verdict.word == STRICT:
+            ended.light = Status.ERROR.light
+            flow = str(properties.get("flow", ""))
+            self.without_record[path] = {"type": STRICT, "message": verdict.reason, "file": flow}
         if "problem" in properties:
             self.without_record[path] = {
                 "type": properties["problem_type"],
@@ -78,7 +84,7 @@ class Endings:
             }
         ended.fresh = "up_to_date" in properties
         ended.failed = report.failed or (report.when == "teardown" and ended.failed)
-        ended.xfailed = report.skipped and hasattr(report, "wasxfail")
+        ended.xfailed = verdict is not None and verdict.word == XFAILED
         if report.when == "call":
             ended.seconds = report.duration
         if properties.get("warnings"):
@@ -95,6 +101,12 @@ class Endings:
 
         ended = self._outcomes.setdefault(node_id, Outcome(node_id, "", "red"))
         ended.light, ended.failed = "red", True
+
+    def xfailed(self, node_id: str) -> None:
+        """An instance failed as its mark expects, maybe before it could run."""
+        from pytest_ductaflow.report.summary import Outcome
+
+        self._outcomes.setdefault(node_id, Outcome(node_id, "", "red")).xfailed = True
 
     @pytest.hookimpl(trylast=True)
     def pytest_sessionfinish(self) -> None:

@@ -11,6 +11,8 @@ from pytest_ductaflow.expectations import are_equal
 from pytest_ductaflow.printable import plain
 from pytest_ductaflow.report import rows
 from pytest_ductaflow.report.rows import Place, Row
+from pytest_ductaflow.status import Status
+from pytest_ductaflow.xfail import XFAILED
 
 #: What is compared of each run.
 _COMPARED: Final = ("light", "seconds", "measures")
@@ -42,7 +44,8 @@ def _of(row: Row, older: Mapping[str, Any] | None) -> Iterator[str]:
     if older is None:
         yield f"{row['path']}: not in the older runs"
         return
-    changes = [f"{older['light']} → {row['light']}"] if older["light"] != row["light"] else []
+    light = Status.ERROR.light if row["light"] == XFAILED else row["light"]  # older runs know of no marks
+    changes = [f"{older['light']} → {light}"] if older["light"] != light else []
     measures, earlier = row.get("measures", {}), older.get("measures", {})
     for name in {**earlier, **measures}:
         if not are_equal(measures.get(name), earlier.get(name)):

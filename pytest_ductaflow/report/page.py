@@ -27,6 +27,7 @@ from pytest_ductaflow.report.clusters import Cluster, Occurrence
 from pytest_ductaflow.report.rows import Place, Row
 from pytest_ductaflow.report.sweep import Sweep, as_text, with_configs
 from pytest_ductaflow.status import Status
+from pytest_ductaflow.xfail import XFAILED
 
 #: Version of the page's data; a page of another one is not read back.
 FORMAT: Final = 1
@@ -103,7 +104,7 @@ def render(
         **_summary(found),
         **_clusters(sweep, found, finished=finished),
     }
-    if any(row["light"] == Status.RUNNING.light or "stamp" not in row for row in found):
+    if any(row["light"] == Status.RUNNING.light or "stamp" not in row or "xfail" in row for row in found):
         records = ""  # the same records may be another page tomorrow
     data = f'{as_text(head)[:-1]},"rows":[{",".join(texts)}]}}'
     script = _assets((_LAYOUT, *_SCRIPTS) if any(row.get("needs") for row in found) else _SCRIPTS)
@@ -241,7 +242,8 @@ def _warnings(found: Sequence[Row]) -> Iterator[Occurrence]:
             for warning in part.get("warnings", ()):
                 place, cell = warning.get("place", flow), warning.get("cell")
                 yield Occurrence(row["path"], flow, cell, place, "", warning["text"])
-            if part is not row and part["light"] == Status.ERROR.light != row["light"]:
+            caught = row["light"] not in (Status.ERROR.light, XFAILED)
+            if part is not row and part["light"] == Status.ERROR.light and caught:
                 yield _failure(row["path"], part.get("error", {}), flow)
 
 

@@ -7,7 +7,7 @@ seconds, paths relative to the directory of the runs.
 ``start``, ``seconds``, ``worker`` (process id until the worker's name is known), ``warned`` (count),
 ``warnings``, ``measures``, ``units``, ``judged`` (measures to light and reason), ``cells``, ``timings``,
 ``error``, ``config``, ``output``, ``files``, ``figures``, ``needs`` (paths of the runs whose outputs it
-read), ``runs`` (rows of nested runs),
+read), ``runs`` (rows of nested runs), ``xfail`` (what a mark ``xfail`` made of it, and the mark's reason),
 ``stamp`` (of the record that the row was made of).
 """
 
@@ -32,7 +32,7 @@ from pytest_ductaflow.status import Status
 Row = dict[str, Any]
 
 #: Lights, the worst last.
-SEVERITY: Final = ("waiting", "green", "orange", "running", "red")
+SEVERITY: Final = ("waiting", "green", "xfailed", "orange", "running", "red")
 
 #: What a row may hold of long texts. All of them are in the run directory.
 _LINES: Final = 20

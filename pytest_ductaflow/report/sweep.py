@@ -20,6 +20,7 @@ from pytest_ductaflow.report import rows
 from pytest_ductaflow.report.rows import Place, Row
 from pytest_ductaflow.status import Status
 from pytest_ductaflow.strict_json import canonical
+from pytest_ductaflow.xfail import STRICT, XFAILED, Verdict
 
 #: Light of what is to run and did not start.
 WAITING: Final = "waiting"
@@ -116,6 +117,7 @@ class Sweep:
         problem: str = "",
         problem_type: str = "",
         skipped: bool = False,
+        xfail: Verdict | None = None,
     ) -> None:
         """An instance ended.
 
@@ -124,6 +126,7 @@ class Sweep:
         :param problem: why it failed, if it was not executed for that.
         :param problem_type: the error's type, if no record tells of it: what is there is of an earlier run.
         :param skipped: this session has nothing to say about it.
+        :param xfail: what a mark ``xfail`` made of it.
         """
         with self._lock:
             if node_id in self._expected:
@@ -135,6 +138,7 @@ class Sweep:
                     "problem": problem,
                     "problem_type": problem_type,
                     "skipped": skipped,
+                    "xfail": xfail,
                 }
                 self._unread[node_id] = None
 
@@ -147,7 +151,7 @@ class Sweep:
             lights = Counter(
                 self._rows[self._expected[node_id].path]["light"]
                 for node_id, ended in self._ended.items()
-                if not ended["skipped"]
+                if not ended["skipped"] or ended["xfail"]
             )
             lights["running"] += len(self._running)
             lights[WAITING] = len(self._expected) - len(self._ended) - len(self._running)
@@ -162,6 +166,12 @@ class Sweep:
             return any(not ended["fresh"] for ended in self._ended.values()) or any(
                 started < long_ago for started in self._running.values()
             )
+
+    @property
+    def differs(self) -> bool:
+        """Whether pytest said of an instance what its record does not."""
+        with self._lock:
+            return any(ended["problem"] or ended["xfail"] for ended in self._ended.values())
 
     def running(self) -> list[Row]:
         """The rows of what runs, the longest first."""
@@ -311,16 +321,22 @@ class Sweep:
             path = self.place.runs / instance.path
             known = self._rows.get(instance.path)
             unchanged = ended["fresh"] or ended["skipped"]
-            if unchanged and known is not None and rows.is_current(known, self.place.runs):
+            verdict: Verdict | None = ended["xfail"]
+            if known is not None and "xfail" in known and not ended["skipped"]:
+                known = None  # marks come and go, and the record does not change
+            if verdict is not None and ended["skipped"]:
+                row = self._missing(instance)
+            elif unchanged and known is not None and rows.is_current(known, self.place.runs):
                 row = dict(known)
             else:
                 row = rows.read(path, self.place) if rows.stamp_of(path) else self._missing(instance)
-            row |= {"now": not ended["skipped"], "id": node_id, "name": instance.name}
+            row |= {"now": verdict is not None or not ended["skipped"], "id": node_id, "name": instance.name}
             if ended["problem"] and (ended["problem_type"] or row["light"] != Status.ERROR.light):
                 error = {"type": ended["problem_type"] or "Failed", "message": ended["problem"]}
                 row |= {"light": Status.ERROR.light, "error": error}
                 row.pop("because", None)
                 row.pop("stamp", None)  # this is of no record
+            self._judge(row, verdict)
             if ended["fresh"]:
                 row["fresh"] = True
             elif ended["worker"]:
@@ -330,6 +346,16 @@ class Sweep:
             self._rows[instance.path] = row
             self._texts.pop(instance.path, None)
             del self._unread[node_id]
+
+    @staticmethod
+    def _judge(row: Row, verdict: Verdict | None) -> None:
+        if verdict is None:
+            return
+        row["xfail"] = [*verdict]
+        if verdict.word == XFAILED:
+            row["light"] = XFAILED
+        elif verdict.word == STRICT:
+            row |= {"light": Status.ERROR.light, "error": {"type": STRICT, "message": verdict.reason}}
 
     def _missing(self, instance: Expected) -> Row:
         """It ended and left no record: skipped, or its worker died before."""

@@ -130,3 +130,70 @@ def test_what_another_session_ran_meanwhile_is_shown(project: Project) -> None:
     project.write("go", "")
     process.wait(60)
     assert lights(project) == {"x1": "orange", "x2": "orange"}
+
+
+@pytest.mark.parametrize("options", [[], ["-n", "2"], ["--ductaflow-engine=papermill"]])
+def test_lights_agree_with_what_pytest_makes_of_the_mark_xfail(
+    project: Project, options: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project.flow("ok", "")
+    project.flow("red", "raise ValueError('known')")
+    mark = {"name": "xfail", "reason": "ticket 12"}
+    project.instance("failed", flow="flows/red.py")
+    project.instance("xfailed", flow="flows/red.py", marks=[mark])
+    project.instance("not_run", flow="flows/red.py", marks=[{**mark, "run": False}])
+    project.instance("xpassed", flow="flows/ok.py", marks=[mark])
+    project.instance("strict", flow="flows/ok.py", marks=[{**mark, "strict": True}])
+    monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(project.root / "summary.md"))
+    seen = {"failed": "red", "xfailed": "xfailed", "not_run": "xfailed", "xpassed": "green", "strict": "red"}
+    for _ in range(2):  # the second time, two are up to date
+        result = project.run_apart("instances", "--html=report.html", *options)
+        result.assert_outcomes(failed=2, xfailed=2, xpassed=1)
+        result.stdout.fnmatch_lines(["1 green  0 orange  2 red  2 xfailed*"])
+        assert lights(project) == seen
+        found = data(project)
+        assert all(row["now"] for row in found["rows"])
+        assert sorted(path for one in found["clusters"] for path in one["paths"]) == [
+            "ok/strict",
+            "red/failed",
+        ]
+        rows = {row["name"]: row for row in found["rows"]}
+        assert rows["strict"]["error"] == {"type": "XPASS(strict)", "message": "ticket 12"}
+        assert {name: row.get("xfail") for name, row in rows.items()} == {
+            "failed": None,
+            "xfailed": ["xfailed", "ticket 12"],
+            "not_run": ["xfailed", "[NOTRUN] ticket 12"],
+            "xpassed": ["xpassed", "ticket 12"],
+            "strict": ["XPASS(strict)", "ticket 12"],
+        }
+        summary = (project.root / "summary.md").read_text("utf-8")
+        assert ": ● 1 green ✖ 2 red\n\n5 instances" in summary
+        assert "2 xfailed" in summary
+        assert "known" in summary
+        assert "XPASS" in summary
+        (project.root / "summary.md").unlink()
+        assert "xfailed</span>: 2" in (project.root / "report.html").read_text("utf-8")
+
+
+def test_marks_count_as_they_are_now_also_where_nothing_is_executed(green: Project) -> None:
+    def mark(*marks: dict[str, Any]) -> None:
+        green.instance("fit", scenarios={"x": [1, 2, 3]}, name="x{x}", marks=list(marks))
+
+    mark({"name": "xfail", "strict": True})
+    green.run("instances").assert_outcomes(failed=3)
+    assert set(lights(green).values()) == {"red"}
+    mark({"name": "xfail"})
+    green.run("instances").assert_outcomes(xpassed=3)
+    assert set(lights(green).values()) == {"green"}
+    mark()
+    assert green.run("instances").ret == 0
+    assert set(lights(green).values()) == {"green"}
+    assert not any("xfail" in row for row in data(green)["rows"])
+    green.flow("fit", "raise ValueError")
+    mark({"name": "xfail"})
+    green.run("instances").assert_outcomes(xfailed=3)
+    green.run("instances", "--ductaflow-compare=runs", "-k", "x1").stdout.fnmatch_lines(["the same lights*"])
+    assert set(lights(green).values()) == {"xfailed"}, "those of another session stay what they were"
+    mark()
+    green.run("instances", "-k", "x1")
+    assert lights(green) == {"x1": "red", "x2": "xfailed", "x3": "xfailed"}

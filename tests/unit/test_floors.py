@@ -27,6 +27,7 @@ FLOORS = {
     "modules": 0,
     "paths": 0,
     "status": 0,
+    "xfail": 0,
     "strict_json": 0,
     "instance": 1,
     "names": 1,

@@ -459,7 +459,7 @@
 
   // ---------------------------------------------------------------- against an older copy of the runs
 
-  const BADNESS = { green: 0, orange: 1, red: 2 };
+  const BADNESS = { green: 0, orange: 1, red: 2, xfailed: 2 };
 
   function drawBefore(it, visible, columns) {
     const { page, api } = it;
@@ -606,7 +606,9 @@
     const body = top.map((one) => {
       const { row, old, worse } = one;
       const lights =
-        own(BADNESS, old.light) === undefined || old.light === row.light
+        own(BADNESS, old.light) === undefined ||
+        old.light === row.light ||
+        (!worse && row.light === "xfailed")
           ? [lightOf(api, row.light)]
           : [
               lightOf(api, old.light),

@@ -8,6 +8,7 @@ var Ductaflow = {};
     red: { symbol: "✖", word: "red" },
     running: { symbol: "◐", word: "running" },
     orange: { symbol: "▲", word: "orange" },
+    xfailed: { symbol: "×", word: "xfailed" },
     waiting: { symbol: "○", word: "waiting" },
     green: { symbol: "●", word: "green" },
   };

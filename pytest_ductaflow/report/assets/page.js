@@ -226,7 +226,7 @@
   }
 
   function shares(found) {
-    const shown = ["green", "orange", "red", "running", "waiting"].filter((light) => found[light]);
+    const shown = ["green", "orange", "red", "xfailed", "running", "waiting"].filter((light) => found[light]);
     return el(
       "div",
       {

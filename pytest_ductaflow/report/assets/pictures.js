@@ -163,7 +163,7 @@
   const measureCache = new WeakMap();
 
   /** The lights in the order of how much they need attention. */
-  const LIGHTS = ["red", "orange", "running", "waiting", "green"];
+  const LIGHTS = ["red", "orange", "running", "xfailed", "waiting", "green"];
 
   /** Rows by light, worst first: [["red", 3], …]. */
   function byLight(rows) {

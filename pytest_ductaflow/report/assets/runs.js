@@ -62,7 +62,8 @@
     const found = [];
     if (instance.id) {
       // What is red by what is expected of it alone is judged again, but not executed.
-      const runs = ["red", "waiting"].includes(instance.light) && instance.error?.type !== "ExpectationError";
+      const runs =
+        ["red", "xfailed", "waiting"].includes(instance.light) && instance.error?.type !== "ExpectationError";
       const force = runs ? "" : "--ductaflow-force ";
       found.push(command("re-run", `pytest ${force}${quoted(instance.id)}`));
     }
@@ -344,6 +345,7 @@
       "div",
       { class: "details" },
       progress(row),
+      mark(row),
       waiting(row),
       failure(row),
       warnings(row),
@@ -456,13 +458,21 @@
         class: "opener",
         "aria-expanded": String(open),
         // It begins with what is to be read: who speaks to the page says that.
-        "aria-label": `${said.textContent.slice(2)}${row.fresh ? UP_TO_DATE : ""} ${row.name}: ${open ? "close" : "open"}`,
+        "aria-label": `${said.textContent.slice(2)}${row.xfail?.[0] === "xpassed" ? " xpassed" : ""}${row.fresh ? UP_TO_DATE : ""} ${row.name}: ${open ? "close" : "open"}`,
         "data-path": row.path,
       },
       el("span", { class: "arrow", "aria-hidden": "true" }, open ? "▾" : "▸"),
       said,
+      row.xfail?.[0] === "xpassed" && el("span", { class: "muted" }, " xpassed"),
       row.fresh && el("span", { class: "muted" }, UP_TO_DATE),
     );
+  }
+
+  /** What a mark `xfail` made of it. */
+  function mark(row) {
+    if (!row.xfail || row.light === "red") return []; // its error says the same
+    const [word, reason] = row.xfail;
+    return el("p", {}, el("strong", {}, word), reason ? `: ${reason}` : "");
   }
 
   function opened() {
