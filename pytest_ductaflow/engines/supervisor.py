@@ -21,7 +21,7 @@ import signal
 import socket
 import struct
 import time
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from pytest_ductaflow.engines import wire
 
@@ -187,7 +187,7 @@ class _Ending:
         """Do what is to be done now."""
         if not self._asked:
             self._asked = True
-            for pid, _ in descendants(os.getpid()):
+            for pid in descendants(os.getpid()):
                 _send(os.kill, pid, signal.SIGTERM)
         elif time.monotonic() > self._since + GRACE:
             kill_descendants()
@@ -197,42 +197,58 @@ class _Ending:
         return time.monotonic() > self._since + GRACE + _PATIENCE
 
 
+class _Process(NamedTuple):
+    pid: int
+    parent: int
+    group: int
+    lives: bool  # no zombie; of one whose threads go on there may be children
+
+
 def kill_descendants(spared: frozenset[int] = frozenset()) -> bool:
     """Kill all descendants of this process, once; whether there were any.
 
-    By process groups too: of a group the system kills all at once, also a process that is just forking.
-    No group holds a process of ours and one of theirs, since a run begins with a session of its own.
+    By process groups too: of a group the system kills all at once, also a process that is just forking. But
+    no group that holds others: a fork that has just been made is still in the group of who made it.
 
     :param spared: children that stay, with their descendants.
     """
-    found = descendants(os.getpid(), spared)
-    own = os.getpgrp()
-    for pid, group in found:
-        _send(os.kill, pid, signal.SIGKILL)
-        if group != own:
-            _send(os.killpg, group, signal.SIGKILL)
+    everyone = _processes()
+    found = _below(everyone, os.getpid(), spared)
+    theirs = {process.pid for process in found}
+    others = {process.group for process in everyone if process.lives and process.pid not in theirs}
+    for process in found:
+        _send(os.kill, process.pid, signal.SIGKILL)
+        if process.group not in others:
+            _send(os.killpg, process.group, signal.SIGKILL)
     return bool(found)
 
 
-def descendants(ancestor: int, spared: frozenset[int] = frozenset()) -> list[tuple[int, int]]:
-    """The living processes below one, each with its process group; zombies are dead.
+def descendants(ancestor: int) -> list[int]:
+    """The living processes below one."""
+    return [process.pid for process in _below(_processes(), ancestor)]
 
-    :param spared: processes that are left out, with all below them.
-    """
-    below: dict[int, list[tuple[int, int, bytes]]] = {}
+
+def _below(everyone: list[_Process], ancestor: int, spared: frozenset[int] = frozenset()) -> list[_Process]:
+    """:param spared: processes that are left out, with all below them."""
+    children: dict[int, list[_Process]] = {}
+    for process in everyone:
+        children.setdefault(process.parent, []).append(process)
+    found: list[_Process] = []
+    pending = [ancestor]
+    while pending:
+        below = [process for process in children.get(pending.pop(), ()) if process.pid not in spared]
+        pending += [process.pid for process in below]
+        found += [process for process in below if process.lives]
+    return found
+
+
+def _processes() -> list[_Process]:
+    found = []
     for name in os.listdir("/proc"):
         if name.isdigit():
             with contextlib.suppress(OSError), open(f"/proc/{name}/stat", "rb", buffering=0) as file:
                 state, parent, group, *_ = file.read().rpartition(b")")[2].split(maxsplit=3)
-                below.setdefault(int(parent), []).append((int(name), int(group), state))
-    found: list[tuple[int, int]] = []
-    pending = [ancestor]
-    while pending:
-        for pid, group, state in below.get(pending.pop(), ()):
-            if pid not in spared:
-                pending.append(pid)
-                if state not in b"ZX":
-                    found.append((pid, group))
+                found.append(_Process(int(name), int(parent), int(group), state not in b"ZX"))
     return found
 
 
