@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from pytest_ductaflow.items import InstanceFile, InstanceItem
-from pytest_ductaflow.names import without_group
+from pytest_ductaflow.names import file_of, without_group
 from pytest_ductaflow.session import begin
 
 
@@ -41,7 +41,7 @@ def _items(session: pytest.Session, node_ids: Iterable[str]) -> Iterator[Instanc
     known = {item.nodeid: item for item in session.items if isinstance(item, InstanceItem)}
     files: dict[str, dict[str, InstanceItem]] = {}
     for node_id in node_ids:
-        name = node_id.split("::")[0]
+        name = file_of(node_id)
         if node_id not in known and name not in files:
             files[name] = _collect(session, name)
         item = known.get(node_id) or files[name].get(without_group(node_id))

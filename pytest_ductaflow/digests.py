@@ -31,6 +31,8 @@ _ATTEMPTS: Final = 5
 #: Size in bytes, modification time in ns, inode, change time in ns.
 Stat = tuple[int, int, int, int]
 
+_START: Final = "blake2b:"
+
 
 def stat_of(info: os.stat_result) -> Stat:
     """What changes when a file does."""
@@ -52,12 +54,17 @@ def digest(path: str | os.PathLike[str]) -> str:
     with open(path, "rb") as file:
         while block := file.read(1 << 20):
             result.update(block)
-    return f"blake2b:{result.hexdigest()}"
+    return f"{_START}{result.hexdigest()}"
+
+
+def is_digest(state: str) -> bool:
+    """Whether a recorded state is that of a file that could be read; an unreadable one equals no other."""
+    return state.startswith(_START)
 
 
 def digest_of_bytes(data: bytes) -> str:
     """Digest of a file with this content."""
-    return f"blake2b:{hashlib.blake2b(data, digest_size=20).hexdigest()}"
+    return f"{_START}{hashlib.blake2b(data, digest_size=20).hexdigest()}"
 
 
 def digest_of_text(text: str) -> str:

@@ -41,6 +41,7 @@ from pytest_ductaflow.errors import FlowError, RecordError, in_words
 from pytest_ductaflow.expectations import Expectation
 from pytest_ductaflow.injection import notebook_of
 from pytest_ductaflow.notebook_html import convert_notebook_to_html
+from pytest_ductaflow.paths import relative
 from pytest_ductaflow.record import Record, RunDirectory
 from pytest_ductaflow.status import Status, decode
 
@@ -595,8 +596,3 @@ def _measured(
         ((name, (place := directories.get(directory, directory)), f"{place}/{Path(flow).stem}"), measured)
         for (directory, flow), (name, measured) in found.items()
     ]
-
-
-def relative(path: Path, root: Path) -> str:
-    """The path relative to the project root, as POSIX text; as it is if it lies outside."""
-    return path.relative_to(root).as_posix() if path.is_relative_to(root) else path.as_posix()

@@ -51,7 +51,7 @@ from pytest_ductaflow import (
     regular,
     strict_json,
 )
-from pytest_ductaflow.digests import digest_of_text, may_change_unseen, stat_of
+from pytest_ductaflow.digests import digest_of_text, is_digest, may_change_unseen, stat_of
 from pytest_ductaflow.engines import tracing
 from pytest_ductaflow.errors import FlowError, RecordError
 from pytest_ductaflow.paths import name_of
@@ -453,11 +453,6 @@ def _declared_inputs(
     return inputs
 
 
-def _is_digest(state: str) -> bool:
-    """Whether the content was known: an unreadable file equals no other."""
-    return state.startswith("blake2b:")
-
-
 def _has_changed(path: Path, state: Sequence[Any], *, linked: bool = False) -> bool:
     """:param linked: the run gave the file another name, which changes its last time."""
     try:
@@ -828,7 +823,7 @@ def _input_changes(found: Record, asked: Asked, earlier: Iterable[str]) -> Itera
                 yield f"input {'appeared' if there else 'missing'}: {name}"
         else:
             now_is = known.of(name)
-            if now_is != state or not _is_digest(state):
+            if now_is != state or not is_digest(state):
                 yield f"input {'missing' if now_is is None else 'changed'}: {name}"
     files = [root / name for name, entry in found.code.items() if entry.get("kind") != "unused"]
     start = name_of(asked.directory, root)

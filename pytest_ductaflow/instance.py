@@ -30,6 +30,7 @@ from pytest_ductaflow.errors import ConfigError, FlowError, InstanceError
 from pytest_ductaflow.expectations import Expectation
 from pytest_ductaflow.names import check_name, check_pattern, default_name, label_text
 from pytest_ductaflow.parameters import Parameters
+from pytest_ductaflow.paths import relative
 from pytest_ductaflow.problem import Problem as _Problem
 from pytest_ductaflow.problem import near as _near
 from pytest_ductaflow.references import DEPTH, RUNS, Locator, Mention, is_in, is_wild, run_directory_of
@@ -195,7 +196,7 @@ def load_instances(file: Path, root: Path) -> list[Instance]:
     :returns: the instances in the file's order: dimensions as nested loops, lists and tables as they stand.
     :raises InstanceError: on the first mistake, naming file, line and key.
     """
-    shown = relative_name(file, root)
+    shown = relative(file, root)
     try:
         text = strict_json.read_text(file)
     except strict_json.JSONProblem as problem:
@@ -207,7 +208,7 @@ def load_instances(file: Path, root: Path) -> list[Instance]:
 
 def parse_instances(text: str, file: Path, root: Path) -> list[Instance]:
     """As :func:`load_instances`, from the text of a file that need not exist."""
-    shown = relative_name(file, root)
+    shown = relative(file, root)
     try:
         data = strict_json.loads(text)
     except strict_json.JSONProblem as problem:
@@ -258,14 +259,6 @@ def lines_of(file: Path) -> dict[KeyPath, int]:
         return strict_json.lines(strict_json.read_text(file))
     except (OSError, ConfigError, AssertionError, IndexError):
         return {}
-
-
-def relative_name(path: Path, root: Path) -> str:
-    """The path as people know it: relative to the project root with ``/`` if it is below it."""
-    try:
-        return path.relative_to(root).as_posix()
-    except ValueError:
-        return path.as_posix()
 
 
 def write_instances(
@@ -420,7 +413,7 @@ def _expand(data: Any, text: str, file: Path, root: Path) -> list[Instance]:
                 f"refers to its own run directory {own}: a dependency cycle. "
                 "A flow already runs there; use a path relative to it",
             )
-    shown = relative_name(file, root)
+    shown = relative(file, root)
     if kind == "flow" and about.parameters is not None:
         instances = _with_remarks(instances, variants, about.parameters, data, text, shown)
     if "expect" in data:
@@ -633,7 +626,7 @@ def _base_config(data: dict[str, Any], kind: str, flow: str, root: Path) -> dict
 
 
 def _config_file(path: Path, root: Path, key: KeyPath) -> dict[str, Any]:
-    shown = relative_name(path, root)
+    shown = relative(path, root)
     if not os.path.realpath(path).startswith(os.path.realpath(root) + os.sep):
         raise _Problem(key, f"{shown} leads outside the project root")
     try:

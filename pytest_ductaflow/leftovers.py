@@ -22,6 +22,7 @@ from typing import Final
 from pytest_ductaflow import context, regular, strict_json
 from pytest_ductaflow.errors import ConfigError, InstanceError
 from pytest_ductaflow.instance import inactive_names, load_instances
+from pytest_ductaflow.names import file_of
 from pytest_ductaflow.record import RECORD_NAME, write_atomically
 from pytest_ductaflow.references import RUNS
 from pytest_ductaflow.settings import instance_files
@@ -83,7 +84,7 @@ class Leftovers:
         """Run directories of no instance that is known, and the node ids of their records."""
         candidates = dict(self._without_instance())
         for node_id in candidates.values():  # a file that only the command line named
-            name = _file_of(node_id)
+            name = file_of(node_id)
             if name not in self._loaded and name not in self._problems and (self.root / name).is_file():
                 self._load(name)
         return {
@@ -156,7 +157,7 @@ class Leftovers:
                 if file not in self._inactive:
                     self._inactive[file] = inactive_names(self.root / file, self.root)
                 names = self._inactive[file]
-                if name in names if names is not None else file == _file_of(node_id):
+                if name in names if names is not None else file == file_of(node_id):
                     return True
         return False
 
@@ -194,10 +195,6 @@ def _node_id(directory: Path) -> str | None:
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None
     return node_id if isinstance(node_id, str) and "::" in node_id else None
-
-
-def _file_of(node_id: str) -> str:
-    return node_id.partition("::")[0]
 
 
 def _fold(path: str) -> str:

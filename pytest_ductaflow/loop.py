@@ -30,6 +30,7 @@ from pytest_ductaflow.instance import Instance, parse_instances, text_of_instanc
 from pytest_ductaflow.needed import Needed
 from pytest_ductaflow.nested import written_earlier
 from pytest_ductaflow.record import Record
+from pytest_ductaflow.references import RUNS
 from pytest_ductaflow.settings import Settings, settings_of
 from pytest_ductaflow.status import Status
 from pytest_ductaflow.strict_json import dotted
@@ -176,7 +177,7 @@ class _Loop:
 
     def __exit__(self, *_: object) -> None:
         self._stack.close()
-        if self._around is None and (self._settings.root / "runs").is_dir():
+        if self._around is None and (self._settings.root / RUNS).is_dir():
             digests.of_project(self._settings.root).save()
 
     def directory_of(self, instance: Instance) -> Path:

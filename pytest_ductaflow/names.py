@@ -49,6 +49,11 @@ def label_text(text: str) -> str:
     return _OTHER.sub("_", unicodedata.normalize("NFC", text))
 
 
+def file_of(node_id: str) -> str:
+    """The file of a test id, relative to the project root."""
+    return node_id.partition("::")[0]
+
+
 def without_group(node_id: str) -> str:
     """An instance's node id as it was collected: with ``--dist=loadgroup`` xdist appends ``@group``."""
     file, separator, name = node_id.partition("::")

@@ -13,7 +13,8 @@ from numbers import Real
 from pathlib import Path
 from typing import Any, Final
 
-from pytest_ductaflow import context, freshness, last_words, outputs, record, regular, strict_json
+from pytest_ductaflow import context, freshness, last_words, record, regular, strict_json
+from pytest_ductaflow.digests import is_digest
 from pytest_ductaflow.engines import tracing
 from pytest_ductaflow.errors import (
     ConfigError,
@@ -28,6 +29,7 @@ from pytest_ductaflow.execution import Request, Run, execute, prepare, up_to_dat
 from pytest_ductaflow.flow import NATIVE_KERNELS
 from pytest_ductaflow.flow import read as read_flow
 from pytest_ductaflow.record import RunDirectory
+from pytest_ductaflow.references import RUNS
 from pytest_ductaflow.settings import project_of, settings_of
 
 #: A nested flow's lines carry its name, at least this wide, so a build's own warnings stay its own.
@@ -170,7 +172,7 @@ def run_step_flow(
     if notebook_file is None or step_name is None or instance_name is None:
         raise TypeError("run_step_flow: needs notebook_path, step_name and instance_name")
     _print(f"🚀 Starting {Path(notebook_file).stem} | Instance: {instance_name}{suffix}")
-    directory = Path("runs", step_name, f"{instance_name}{suffix}")
+    directory = Path(RUNS, step_name, f"{instance_name}{suffix}")
     return run_notebook(notebook_file, config=config, execution_dir=directory, reuse=reuse)
 
 
@@ -209,7 +211,7 @@ def written_earlier(around: context.Context) -> dict[str, str]:
     """The files that the flows wrote that ended before in this build: name to digest."""
     ended = (event for event in context.read_events(Path(around.events)) if event["event"] == "ended")
     made = (item for event in ended for item in event["made_of"]["outputs"].items())
-    return {name: state for name, state in made if outputs.is_file(state)}
+    return {name: state for name, state in made if is_digest(state)}
 
 
 def _reuse(request: Request) -> Path | None:
@@ -250,7 +252,7 @@ def _copy(notebook: Path, suffix: str | None) -> Path:
 
 def _with_absolute_references(config: dict[str, Any], root: Path, directory: Path) -> dict[str, Any]:
     """The config with the paths below ``runs`` made absolute that lead into another run's directory."""
-    runs = root / "runs"
+    runs = root / RUNS
 
     def in_other_run(path: Path) -> bool:
         places = (path, *path.parents)

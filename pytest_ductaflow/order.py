@@ -15,6 +15,7 @@ import pytest
 from pytest_ductaflow import graph
 from pytest_ductaflow.errors import InstanceError
 from pytest_ductaflow.items import InstanceFile, InstanceItem
+from pytest_ductaflow.names import file_of
 from pytest_ductaflow.reads import also_seen
 from pytest_ductaflow.session import Session
 from pytest_ductaflow.strict_json import KeyPath, dotted
@@ -58,7 +59,7 @@ class Order:
         wanted = self._state.needed_anywhere(item.instance for item in _instances(session.items))
         wanted -= {item.nodeid for item in session.items}
         found: list[InstanceItem] = []
-        for name in sorted({node_id.split("::")[0] for node_id in wanted}):
+        for name in sorted({file_of(node_id) for node_id in wanted}):
             file = InstanceFile.from_parent(session, path=self._state.root / name)
             try:  # not by way of pytest's hook: with --lf it leaves out files in which nothing failed
                 added = [item for item in file.collect() if item.node_id in wanted]

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Final
 
 from pytest_ductaflow import figures, record
-from pytest_ductaflow.digests import Digests, digest
+from pytest_ductaflow.digests import Digests, digest, is_digest
 from pytest_ductaflow.errors import RecordError
 from pytest_ductaflow.record import Record, RunDirectory
 
@@ -27,16 +27,10 @@ _SPECIAL: Final = {
     stat.S_IFCHR: "device",
     stat.S_IFBLK: "device",
 }
-
 _STATES: Final = frozenset({DIRECTORY, *_SPECIAL.values()})
 
 #: By which something that was made anew is known: what it is, and two numbers.
 Entry = tuple[str, int, int]
-
-
-def is_file(state: str) -> bool:
-    """Whether a recorded state is that of a file whose content was known."""
-    return state.startswith("blake2b:")
 
 
 def entries(directory: RunDirectory) -> dict[str, Entry]:
@@ -89,7 +83,7 @@ def changed(last: Record, directory: Path, root: Path, known: Digests) -> Iterat
     then = f"{_LINK}{last.config.get('_project_root')}{os.sep}"
     for name, state in last.outputs.items():
         path = os.path.normpath(f"{directory}{os.sep}{name}")
-        if is_file(state):
+        if is_digest(state):
             now = known.of(path)
             same = now == state
         else:
@@ -206,5 +200,5 @@ def _may_go(directory: RunDirectory, path: str) -> bool:
 def _is_unchanged(path: str, recorded: str) -> bool:
     mode = os.lstat(path).st_mode
     if stat.S_ISREG(mode):
-        return is_file(recorded) and digest(path) == recorded
+        return is_digest(recorded) and digest(path) == recorded
     return not stat.S_ISDIR(mode) and _kind(path, mode) == recorded

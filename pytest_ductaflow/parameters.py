@@ -24,7 +24,6 @@ from pytest_ductaflow.errors import ConfigError, FlowError
 
 #: The parameter that is always there.
 CONFIG: Final = "config"
-_SCOPES: Final = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Lambda)
 _COMPOUND: Final = (ast.If, ast.For, ast.While, ast.With, ast.Try)
 
 

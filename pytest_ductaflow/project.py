@@ -22,7 +22,7 @@ from typing import Any
 from pytest_ductaflow import graph
 from pytest_ductaflow.errors import InstanceError
 from pytest_ductaflow.instance import Instance, Need, Several, load_instances
-from pytest_ductaflow.names import without_group
+from pytest_ductaflow.names import file_of, without_group
 from pytest_ductaflow.references import DEPTH, RUNS, Mention, is_in, is_wild, run_directory_of
 from pytest_ductaflow.settings import instance_files
 from pytest_ductaflow.strict_json import KeyPath, dotted
@@ -90,7 +90,7 @@ def of_ids(node_ids: Iterable[str], root: Path, patterns: Iterable[str]) -> dict
     """The instances among the ids of tests, which know what they need."""
     plain = {node_id: without_group(node_id) for node_id in node_ids}
     known: dict[str, Instance] = {}
-    for name in dict.fromkeys(node_id.split("::")[0] for node_id in plain):
+    for name in dict.fromkeys(file_of(node_id) for node_id in plain):
         if name.endswith(".json"):
             with contextlib.suppress(InstanceError):  # somebody else's, or changed since it was collected
                 known |= _by_node_id(load_instances(root / name, root), root / name, root)

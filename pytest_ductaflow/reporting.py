@@ -19,6 +19,7 @@ from urllib.parse import quote
 import pytest
 
 from pytest_ductaflow.errors import in_words
+from pytest_ductaflow.names import file_of
 from pytest_ductaflow.options import executes_nothing, instance_files, leftovers
 from pytest_ductaflow.status import Status
 from pytest_ductaflow.terminal import Endings, FailuresByCause, PutBack
@@ -209,7 +210,7 @@ class Reporting:
         self, nodeid: str, when: Literal["call", "teardown"], problem: str | None = None
     ) -> pytest.TestReport:
         """A report of a phase that no process reported."""
-        place = (nodeid.split("::")[0], None, nodeid)
+        place = (file_of(nodeid), None, nodeid)
         report = pytest.TestReport(nodeid, place, {}, "failed" if problem else "passed", problem, when)
         if nodeid in self._workers:  # JUnit tells tests of different workers apart
             report.node = self._workers[nodeid]  # type: ignore[attr-defined]
@@ -222,7 +223,7 @@ class Reporting:
 
     def _is_instance(self, nodeid: str) -> bool:
         """Whether an id is that of an instance. The controlling process may not have collected it."""
-        file = nodeid.split("::")[0]
+        file = file_of(nodeid)
         return file.endswith(".json") and self._config.rootpath / file in self._files_of_instances
 
     @functools.cached_property

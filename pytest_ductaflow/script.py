@@ -25,6 +25,7 @@ from pytest_ductaflow import flow as flow_file
 from pytest_ductaflow.capture import OutputFile, OutputReader
 from pytest_ductaflow.errors import FlowError
 from pytest_ductaflow.execution import Request
+from pytest_ductaflow.paths import relative
 from pytest_ductaflow.settings import project_of, settings_of
 
 #: Seconds between two looks for output of subprocesses, to show it on the console.
@@ -139,7 +140,7 @@ class _Ending:
         self._error = {
             "type": kind.__qualname__,
             "message": str(error),
-            "file": execution.relative(Path(flow), root),
+            "file": relative(Path(flow), root),
             "line": frames[-1].lineno if frames else None,
             "traceback": "".join(traceback.format_exception(kind, error, trace)),
         }
@@ -154,7 +155,7 @@ class _Ending:
         self._console.stop()
         if self._error is None and not _reached_end(self._frame):
             line = self._frame.f_lineno
-            file = execution.relative(self._run.request.flow, self._run.request.project_root)
+            file = relative(self._run.request.flow, self._run.request.project_root)
             message = "stopped early: the script was left before its end"
             self._error = {"type": "SystemExit", "message": message, "file": file, "line": line}
         reader = self._console.reader

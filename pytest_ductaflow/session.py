@@ -19,6 +19,7 @@ from pytest_ductaflow.errors import RecordError
 from pytest_ductaflow.execution import Request
 from pytest_ductaflow.explain import explain
 from pytest_ductaflow.instance import Instance
+from pytest_ductaflow.names import file_of
 from pytest_ductaflow.needed import Needed
 from pytest_ductaflow.notices import warn
 from pytest_ductaflow.options import executes_nothing
@@ -175,7 +176,7 @@ class Session:
         directory = self.root / instance.run_directory
         if directory.parent.is_symlink():
             raise RecordError(f"{directory.parent} is a symbolic link: an instance writes below runs only")
-        file = node_id.partition("::")[0]
+        file = file_of(node_id)
         instance, needed = self._needed.without_left_out(instance, file)
         return Request(
             kind=instance.kind,

@@ -78,12 +78,10 @@ def readable(connection: socket.socket, timeout: float | None) -> bool:
 class Lines:
     """Messages that arrive as lines of JSON, perhaps with descriptors."""
 
-    def __init__(
-        self, connection: socket.socket, received: bytes = b"", descriptors: Sequence[int] = ()
-    ) -> None:
+    def __init__(self, connection: socket.socket) -> None:
         self.connection = connection
-        self.received = received  # of a line that is not complete
-        self.descriptors = list(descriptors)
+        self.received = b""  # of a line that is not complete
+        self.descriptors: list[int] = []
 
     def receive(self) -> list[dict[str, Any]] | None:
         """Take what has arrived: the messages that are complete now; ``None`` if there will be no more."""

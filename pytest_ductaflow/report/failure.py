@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from pytest_ductaflow import regular, strict_json
 from pytest_ductaflow.errors import EXPECTATION_ERROR, RecordError
+from pytest_ductaflow.paths import relative
 from pytest_ductaflow.printable import coloured, plain
 from pytest_ductaflow.record import Record, RunDirectory, read_record
 
@@ -93,11 +94,11 @@ def sections(
         found.append(("traceback", coloured(str(error["traceback"]).rstrip())))
     for step in error.get("via", ()):
         found.append(
-            ("raised through", f"{step.get('file')}:{step.get('line')}, in run {_shown(directory, root)}")
+            ("raised through", f"{step.get('file')}:{step.get('line')}, in run {relative(directory, root)}")
         )
     config = {key: value for key, value in failed.config.items() if key != "_project_root"}
     found.append(("config", strict_json.dumps(strict_json.redact(config)).rstrip()))
-    found.append(("run directory", _shown(failed_in, root)))
+    found.append(("run directory", relative(failed_in, root)))
     next_steps = commands(record, directory, root).items()
     found.append(("reproduce", "\n".join(f"{f'{word}:':<7} {command}" for word, command in next_steps)))
     return found
@@ -107,7 +108,7 @@ def commands(record: Record, directory: Path, root: Path) -> dict[str, str]:
     """What to type next: ``re-run`` the instance, ``open`` the notebook of the run that failed."""
     failed_in, failed = _failed_run(record, directory)
     notebook = RunDirectory(failed_in, Path(failed.flow).stem).notebook
-    found = {"open": f"jupyter lab {shlex.quote(_shown(notebook, root))}"}
+    found = {"open": f"jupyter lab {shlex.quote(relative(notebook, root))}"}
     if not record.node_id:
         return found
     # What is red by what is expected of it alone is judged again, but not executed.
@@ -123,10 +124,6 @@ def _failed_run(record: Record, directory: Path) -> tuple[Path, Record]:
         with contextlib.suppress(RecordError):
             return Path(nested), read_record(Path(nested))
     return directory, record
-
-
-def _shown(path: Path, root: Path) -> str:
-    return path.relative_to(root).as_posix() if path.is_relative_to(root) else path.as_posix()
 
 
 def _lines(path: Path) -> list[str]:
