@@ -148,3 +148,48 @@ def test_a_report_without_instances_is_pytest_htmls_own(project: Project) -> Non
     report = Report(project.root / "report.html")
     assert {len(row["resultsTableRow"]) for row in report.rows.values()} == {4}
     assert ">report.html</title>" in report.html
+
+
+@pytest.mark.parametrize(
+    ("target", "options"),
+    [
+        ("report.html", []),
+        ("some/a dir/report.html", ["--self-contained-html"]),
+        ("some/a dir/report.html", ["-n", "2"]),
+        ("runs/report.html", ["--no-execute"]),
+    ],
+)
+def test_every_link_leads_to_a_file(project: Project, target: str, options: list[str]) -> None:
+    project.flow("fit", "assert config['x'] != 'red'")
+    name = "a<b>&\"'%20#?"
+    project.instance(name, flow="flows/fit.py", scenarios={"x": ["green", "red", name]})
+    project.instance("refused", flow="flows/fit.py", config={"x": f"runs/fit/{_safe(name)}-red/out.csv"})
+    project.instance("skipped", flow="flows/fit.py", config={"x": 1}, marks=["skip"])
+    project.instance("unreadable", flow="flows/nowhere.py")
+    project.instance("crashes", flow="flows/fit.py", config={"x": 2})
+    crash = "import os\ndef pytest_runtest_setup(item):\n    item.name == 'crashes' and os._exit(9)\n"
+    if "-n" in options:
+        project.write("conftest.py", crash)
+    project.run_apart(f"--html={target}", "--continue-on-collection-errors", *options)
+    report = Report(project.root / target)
+    ran = {f"{_safe(name)}-green", f"{_safe(name)}-red", f"{_safe(name)}-{_safe(name)}", "crashes"}
+    ran -= {"crashes"} if "-n" in options else set()
+    found = {node_id.rpartition("::")[2]: _targets(row) for node_id, row in report.rows.items()}
+    ran = set() if "--no-execute" in options else ran
+    assert {name for name, targets in found.items() if len(targets) == 3} == ran
+    assert {name for name, targets in found.items() if targets} <= {*ran, "refused"}  # which has its config
+    targets = [one for targets in found.values() for one in targets]
+    pages = re.findall(r'<a href="([^"]*)">status page</a>', report.html)
+    assert len(pages) == bool(ran)
+    for one in [*targets, *pages]:
+        assert not re.search(r"[<>&\"'#? ]", one)
+        assert (report.file.parent / unquote(one)).is_file(), one
+
+
+def _safe(name: str) -> str:
+    return re.sub(r"\W", "_", name)
+
+
+def _targets(row: dict[str, Any]) -> list[str]:
+    links = [tag for cell in row["resultsTableRow"] for tag in Page(cell).tags if tag[0] == "a"]
+    return [str(attributes["href"]) for _, attributes in links]
