@@ -19,12 +19,11 @@ def of_run(session: Session, item: Item, made: Record) -> Iterator[Doubt]:
 
     :param made: its record, with the inputs.
     """
-    others = [key for key in session.items if key != item.instance.run_directory]
     early: dict[str, list[str]] = {}
     failed: dict[str, list[str]] = {}
-    for key, names in reads.with_steps(made.inputs, others).items():
+    for key, names in reads.with_steps(made.inputs, session.items).items():
         other = session.items[key]
-        if _waits_for(session, other, item):
+        if key == item.instance.run_directory or _waits_for(session, other, item):
             continue  # it cannot have been done before
         record = session.peek(other)
         if _is_early(session, other, record, made, names):

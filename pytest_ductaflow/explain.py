@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
 import pytest
@@ -58,7 +58,7 @@ def _last_run(session: Session, item: Item) -> tuple[Record | None, list[str]]:
     return found, reasons
 
 
-def _seen(session: Session, item: Item, found: Record, runs: Iterable[str]) -> Iterator[str]:
+def _seen(session: Session, item: Item, found: Record, runs: Mapping[str, object]) -> Iterator[str]:
     """What the last run read, by no reference, in directories of instances that run before this one."""
     inputs = [name for name in found.inputs if name.startswith(f"{RUNS}/")]
     if not inputs:

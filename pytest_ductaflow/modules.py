@@ -23,7 +23,7 @@ from pytest_ductaflow.digests import may_change_unseen, stat_of
 from pytest_ductaflow.paths import name_of
 
 _ENDINGS: Final = frozenset(importlib.machinery.all_suffixes())
-#: The path of a module's file, without its ending; a package's is that of its directory.
+#: The modules in a directory, with its stat and the moment (ns) at which that was taken.
 _directories: Final[dict[str, tuple[digests.Stat, int, dict[str, tuple[str, ...]]]]] = {}
 
 

@@ -61,13 +61,13 @@ def by_run(inputs: Iterable[str], among: Set[str] | Mapping[str, object]) -> dic
     return found
 
 
-def with_steps(inputs: Iterable[str], among: Iterable[str]) -> dict[str, list[str]]:
+def with_steps(inputs: Iterable[str], among: Set[str] | Mapping[str, object]) -> dict[str, list[str]]:
     """As :func:`by_run`; a step that was listed, or looked for in vain, is read as a whole."""
-    inputs, directories = list(inputs), dict.fromkeys(among)
-    found = by_run(inputs, directories)
+    inputs = list(inputs)
+    found = by_run(inputs, among)
     listed = {name.rstrip("/"): name for name in inputs if _is_step(name)}
-    if listed:
-        for directory in directories:
+    if listed:  # else nobody goes through thousands of run directories for each run
+        for directory in among:
             step = directory.rpartition("/")[0]
             if step in listed:
                 found.setdefault(directory, []).append(listed[step])

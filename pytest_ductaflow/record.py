@@ -9,6 +9,7 @@ write or delete.
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import os
 import re
@@ -65,7 +66,7 @@ class RunDirectory:
         """The record."""
         return self.path / RECORD_NAME
 
-    @property
+    @functools.cached_property  # asked for each file of a run
     def own_files(self) -> frozenset[str]:
         """Names of the files that are ours, so not outputs of the flow."""
         ours = (self.notebook, self.config, self.output, self.html, self.record)
@@ -79,7 +80,7 @@ def is_own(directory: RunDirectory, name: str) -> bool:
 
 @dataclass
 class Record:
-    """What ``run.json`` holds. JSON types only; see DESIGN for the words.
+    """What ``run.json`` holds. JSON types only.
 
     Times are ISO 8601 in UTC, durations seconds, ``flow`` and ``inputs`` relative to the project root,
     ``runs`` and ``outputs`` relative to the run directory. ``pid`` is the run's own process, 0 as long as
