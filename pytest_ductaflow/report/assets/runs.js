@@ -463,7 +463,7 @@
       },
       el("span", { class: "arrow", "aria-hidden": "true" }, open ? "▾" : "▸"),
       said,
-      row.xfail?.[0] === "xpassed" && el("span", { class: "muted" }, " xpassed"),
+      row.xfail?.[0] === "xpassed" && el("span", { class: "muted" }, row.fresh ? " xpassed," : " xpassed"),
       row.fresh && el("span", { class: "muted" }, UP_TO_DATE),
     );
   }
