@@ -114,8 +114,11 @@ def _runs_in(root: Path) -> Iterator[tuple[Path, Record | RecordError]]:
                 except RecordError as error:
                     yield path, error
             return
-        for folder in sorted(entry for entry in os.listdir(path) if (path / entry).is_dir()):
-            yield from look(path / folder)
+        names = sorted(os.listdir(path))
+        with context.unseen():  # of a leftover nothing is read
+            folders = [path / name for name in names if (path / name).is_dir()]
+        for folder in folders:
+            yield from look(folder)
 
     for path, made in look(root):
         if isinstance(is_current, str) and not isinstance(made, RecordError) and made.node_id is not None:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
 from pytest_ductaflow import execution, freshness, reads
 from pytest_ductaflow.errors import RecordError
 from pytest_ductaflow.reads import Doubt
-from pytest_ductaflow.record import Record
+from pytest_ductaflow.record import RECORD_NAME, Record
 
 if TYPE_CHECKING:
     from pytest_ductaflow.session import Item, Session
@@ -29,15 +29,20 @@ def of_run(session: Session, item: Item, made: Record) -> Iterator[Doubt]:
         if _is_early(session, other, record, made, names):
             early[key] = names
         elif record is not None and record.light.is_red:
-            failed |= reads.by_run(names, {key})
+            failed |= reads.by_run(_results(names), {key})
     yield from reads.too_early(early)
     yield from reads.of_failed(failed)
 
 
 def reads_failed(session: Session, record: Record) -> bool:
     """Whether a run read in a directory in which this session's run failed."""
-    read = reads.by_run(record.inputs, session.items)
+    read = reads.by_run(_results(record.inputs), session.items)
     return any((found := session.peek(session.items[key])) is not None and found.light.is_red for key in read)
+
+
+def _results(names: Iterable[str]) -> list[str]:
+    """What a run made for others. Its record tells that it failed: who reads that knows."""
+    return [name for name in names if name.rpartition("/")[2] != RECORD_NAME]
 
 
 def _is_early(session: Session, other: Item, record: Record | None, made: Record, names: list[str]) -> bool:

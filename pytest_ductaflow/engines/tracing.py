@@ -15,6 +15,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import genericpath
+import glob
 import importlib.util
 import itertools
 import json
@@ -31,7 +32,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, Final
 
-from pytest_ductaflow.context import unseen, within
+from pytest_ductaflow.context import current, unseen, within
 from pytest_ductaflow.digests import digest, may_change_unseen, stat_of
 from pytest_ductaflow.engines import callers
 from pytest_ductaflow.engines.callers import installed
@@ -60,6 +61,10 @@ MODULE: Final = "module"
 UNSEEN: Final = frozenset(
     {".git", "__pycache__", ".pytest_cache", ".mypy_cache", ".tox", ".ipynb_checkpoints"}
 )
+#: Of a directory that a command names, so many are looked at; with more, the run is never up to date.
+_MOST_FOLDERS: Final = 1000
+#: Of directories that a command names, it is taken to go to so many.
+_MOST_PLACES: Final = 3
 
 
 class Trace:
@@ -168,13 +173,8 @@ class Trace:
                 self._say(WALKED, library)
             elif library is not None:
                 kind = f"{LISTED_BY}{library}"
-        if name is not None and (kind, name) not in self._seen:
-            self._seen.add((kind, name))
-            try:
-                found: list[str] | None = sorted(os.listdir(self._root + name))
-            except OSError:
-                found = None
-            self._write(kind, name, found)
+        if name is not None:
+            self._say_listed(name, kind)
 
     def _connect(self, arguments: Any) -> None:
         path = arguments[0]
@@ -215,13 +215,58 @@ class Trace:
             self._say(kind, name)
 
     def _start(self, command: Any, directory: Any = None) -> None:
-        """Files that a command names."""
+        """Files and directories that a command names, also with wildcards.
+
+        It may go to a directory that it names (``cd``, ``tar -C``) and mean the others from there.
+        """
         given = [command] if isinstance(command, (str, bytes)) else list(command)
         place = os.getcwd() if directory is None else os.fsdecode(directory)
-        for word in (word for argument in given for word in _words(os.fsdecode(argument))):
-            path = os.path.join(place, word)
-            if os.path.isfile(path) and (name := self._below(path)) is not None:
-                self._say(READ, name)
+        words = [word for argument in given for word in _words(os.fsdecode(argument))]
+        paths = [os.path.join(place, word) for word in words]
+        elsewhere = dict.fromkeys(path for path in paths if os.path.isdir(path))
+        paths += [os.path.join(top, word) for top in [*elsewhere][:_MOST_PLACES] for word in words]
+        for path in dict.fromkeys(paths):
+            if os.path.isfile(path):
+                self._say_below(READ, path)
+            elif os.path.isdir(path):
+                self._take_directory(path)
+            elif glob.has_magic(path):
+                self._take_pattern(path)
+
+    def _take_pattern(self, pattern: str) -> None:
+        """What a shell puts in a pattern's place."""
+        fixed = itertools.takewhile(lambda part: not glob.has_magic(part), pattern.split(os.sep))
+        if (top := self._below(os.sep.join(fixed))) is None or top == ".":
+            return
+        for folder in glob.iglob(os.path.dirname(pattern)):
+            if os.path.isdir(folder) and (name := self._below(folder)) is not None:
+                self._say_listed(name)
+        for path in glob.iglob(pattern):
+            if os.path.isfile(path):
+                self._say_below(READ, path)
+            elif os.path.isdir(path):
+                self._take_directory(path)
+
+    def _take_directory(self, path: str) -> None:
+        """All that is in a directory: a command may read any of it. Not in the run's own, nor around that."""
+        name, around = self._below(path), current()
+        own = self._below(around.run_directory) if around is not None else None
+        if (
+            name is None
+            or name == "."
+            or own is None
+            or f"{own}/".startswith(f"{name}/")
+            or name.startswith(f"{own}/")
+        ):
+            return
+        for count, (folder, _, files) in enumerate(os.walk(path)):
+            if (listed := self._below(folder)) is not None:
+                self._say_listed(listed)
+            for file in files:
+                self._say_below(READ, os.path.join(folder, file))
+            if count > _MOST_FOLDERS:
+                self.lost = True
+                return
 
     def find_spec(self, name: str, *_: Any) -> None:
         """As the last of Python's finders: nobody found this module."""
@@ -282,6 +327,16 @@ class Trace:
             if f"{path}{os.sep}" == root:
                 return start.rstrip("/") or "."
         return None
+
+    def _say_listed(self, name: str, kind: str = LISTED) -> None:
+        if (kind, name) in self._seen:
+            return
+        self._seen.add((kind, name))
+        try:
+            found: list[str] | None = sorted(os.listdir(self._root + name))
+        except OSError:
+            found = None
+        self._write(kind, name, found)
 
     def _say(self, kind: str, name: str) -> None:
         made = kind in (READ, LOOKED_FOR) and {(made, name) for made in BY_THE_RUN} & self._seen

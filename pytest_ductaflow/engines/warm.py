@@ -87,6 +87,11 @@ class WarmProcess(Service):
                 found |= json.loads(line)["refused"]
         return found
 
+    def ensure(self) -> None:
+        """Start it if it does not run. The launcher is kept, too: with its last client it ends all of them."""
+        self._launcher.ensure()
+        super().ensure()
+
     def start(self) -> None:
         """Have the launcher start it."""
         flags = ["-Xfrozen_modules=off"] if sys.version_info >= (3, 11) else []  # else debugpy warns

@@ -91,6 +91,29 @@ def refusals(process: WarmProcess, run: Callable[..., str]) -> dict[str, str]:
     return process.refused()
 
 
+#: Starts the launcher at an address and the warm process, and lets them go.
+OTHER = """
+import sys
+from pytest_ductaflow.engines import launcher, warm
+launcher.use(sys.argv[1])
+warm.current().ensure()
+print("started", flush=True)
+sys.stdin.read()
+warm.release()
+"""
+
+
+def test_whoever_started_it_may_leave_first(process: WarmProcess, run: Callable[..., str]) -> None:
+    address = str(launcher.current().directory)
+    command = [sys.executable, "-c", OTHER, address]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == b"started\n"
+        server = server_of(process)
+        other.communicate(timeout=60)
+    assert run(PRINT_WARM) == f"{server.pid}\n"
+
+
 def test_preloaded_modules_are_there_already(process: WarmProcess, run: Callable[..., str]) -> None:
     assert run("import sys; print('imaplib' in sys.modules)") == "False\n"
     process.preload(["imaplib"], Path("/nowhere"))
