@@ -88,7 +88,7 @@ class WarmProcess(Service):
         return found
 
     def ensure(self) -> None:
-        """Start it if it does not run. The launcher is kept, too: with its last client it ends all of them."""
+        """Start it if it does not run, and keep its launcher, which ends all with its last client."""
         self._launcher.ensure()
         super().ensure()
 

@@ -43,6 +43,20 @@ SOURCES = {
     "pandas": Source("import pandas, os\npandas.read_csv(os.path.join(root, 'data', 'a.csv'))"),
     "sqlite": Source("import sqlite3\nsqlite3.connect(root + '/data/' + 'a.db')", name="data/a.db"),
     "command": Source("import subprocess\nsubprocess.run(['cat', root + '/data/' + 'a.csv'])"),
+    "command with a wildcard": Source("import os\nos.system('cat ' + root + '/da' + 'ta/*.csv')"),
+    "one more for a wildcard": Source(
+        "get_ipython().system('cat ' + root + '/da' + 'ta/*.csv')", name="data/b.csv", appears=True
+    ),
+    "a directory of a command": Source(
+        "import subprocess\nsubprocess.run(['cp', '-r', root + '/da' + 'ta', '.'])"
+    ),
+    "one more in a directory of a command": Source(
+        "import subprocess\nsubprocess.run(['ls', root + '/da' + 'ta'])", name="data/b.csv", appears=True
+    ),
+    "there goes a command": Source(
+        "import subprocess\nsubprocess.run(['tar', 'cf', 'a.tar', '-C', root, 'da' + 'ta'])"
+    ),
+    "a shell goes there": Source("import os\nos.system(f'cd {root}/da' + 'ta && cat *.csv')"),
     "shell": Source("name = root + '/data/' + 'a.csv'\nget_ipython().system('cat ' + name)"),
     "forked": Source(CHILD + "m.get_context('fork').Pool(1).map(read, [root + '/data/' + 'a.csv'])"),
     "thread": Source(

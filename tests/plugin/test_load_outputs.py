@@ -197,12 +197,23 @@ def test_in_a_flow_a_red_run_makes_it_orange_until_that_is_green(swept: Project)
     swept.run("instances")
     swept.flow("all", FAN_IN.replace('config["runs"]', '"runs/step"'))
     swept.instance("zall", flow="flows/all.py")  # comes after `step`
-    swept.run("instances/zall.json")
+    swept.run("instances")
     record = swept.record("all/zall")
     assert record["status"] == "warning"
-    text = record["warnings"][0]["text"]
+    [text] = [warning["text"] for warning in record["warnings"]]
     assert text.startswith("⚠️ load_outputs: out.csv of red runs is left out: runs/step/s2 (red: ")
     swept.flow("step", WRITE + SAVE["out.csv"])
     swept.run("instances").assert_outcomes(passed=3)
     assert swept.record("all/zall")["status"] == "success"
     assert "s2" in (swept.root / "runs/all/zall/all_execution_output.txt").read_text()
+
+
+def test_in_a_flow_a_leftover_is_left_out_and_no_reason_for_orange(swept: Project) -> None:
+    swept.flow("all", FAN_IN.replace('config["runs"]', '"runs/step"'))
+    swept.instance("zall", flow="flows/all.py")
+    swept.run("instances").assert_outcomes(passed=3)
+    swept.instance("step", scenarios={"rate": [1], "instance": ["a"]}, name="s{rate}")
+    swept.run("instances")
+    assert swept.record("all/zall")["status"] == "success"
+    assert (swept.root / "runs/all/zall/all_execution_output.txt").read_text() == "s1 s1 1 1\n"
+    swept.run("instances").stdout.fnmatch_lines(["*2 up to date*"])
