@@ -206,7 +206,10 @@ class _DecimalCommas:
             raise ConfigError(f"{place}: {cell!r} may have a decimal comma or a thousands separator")
         if self._point and (self._certain or self._doubtful):
             cell, place = self._point
-            raise ConfigError(f"{place}: {cell!r} has a decimal point, other numbers have a decimal comma")
+            raise ConfigError(
+                f"{place}: {cell!r} has a decimal point (or separates thousands), "
+                "other numbers have a decimal comma"
+            )
 
 
 def _typed(

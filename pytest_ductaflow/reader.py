@@ -18,6 +18,10 @@ if TYPE_CHECKING:
 #: What jupytext takes for ends of lines, and Python does not. It reads stand-ins for them.
 _NO_LINE_ENDS: Final = "\v\f\x1c\x1d\x1e\x85\u2028\u2029"
 _STAND_INS: Final = range(0xF0000, 0xF0000 + 10_000)  # private use
+#: Languages that jupytext knows as an option of a cell.
+_LANGUAGES: Final = frozenset(
+    {"bash", "sh", "html", "javascript", "js", "latex", "markdown", "perl", "ruby", "svg", "R"}
+)
 #: Cell magics whose cell is Python all the same.
 _PYTHON_MAGICS: Final = frozenset({"%%time", "%%timeit", "%%capture", "%%prun"})
 
@@ -99,6 +103,7 @@ def _compare(found: NotebookNode, cell: Cell, source: Source) -> None:
     ours = source.lines[cell.first - 1 : cell.end - 1]
     theirs = found.source.split("\n") if found.source else []
     if cell.chosen or _is_other_language(found, theirs):
+        _see_that_all_is_read(ours, theirs, cell)
         return  # all of it may be commented out
     continued = False
     for index, (line, read) in enumerate(zip(ours, theirs, strict=False)):  # without blank lines at the end
@@ -114,6 +119,24 @@ def _compare(found: NotebookNode, cell: Cell, source: Source) -> None:
 def _is_other_language(found: NotebookNode, lines: list[str]) -> bool:
     magic = lines[0].split(maxsplit=1)[0] if lines and lines[0].startswith("%%") else ""
     return "language" in found.metadata or (bool(magic) and magic not in _PYTHON_MAGICS)
+
+
+def _see_that_all_is_read(ours: list[str], theirs: list[str], cell: Cell) -> None:
+    """Below a commented magic such as ``%%bash``, jupytext takes for commands what looks like one.
+
+    :raises FlowError: if lines that are commented out as all others stay comments.
+    """
+    language = theirs[0].split(maxsplit=1)[0].removeprefix("%%") if theirs else ""
+    if language not in _LANGUAGES or not ours[0].lstrip().startswith("#"):
+        return
+    body = [(line, read) for line, read in zip(ours[1:], theirs[1:], strict=False) if line.strip()]
+    stay = next((index for index, (line, read) in enumerate(body) if line == read), None)
+    if stay is not None and all(line.lstrip().startswith("#") for line, _ in body):
+        raise FlowError(
+            f'the lines below `%%{language}` would stay comments: write `# %% language="{language}"` '
+            "in place of the cell's marker and the magic",
+            cell.first,
+        )
 
 
 def _see_that_errors_stay(notebook: NotebookNode, source: Source) -> None:

@@ -306,3 +306,15 @@ def test_the_way_to_the_modules_is_no_name_and_changes_nothing_in_a_run(
     project.run(f"--ductaflow-engine={engine}", "instances")
     shown = (project.root / "runs/it/it/it_execution_output.txt").read_text().split()
     assert shown == ["0", "In", "Out", "config", "exit", "get_ipython", "open", "quit", "sys"]
+
+
+def test_a_magic_s_body_that_would_stay_a_comment_is_refused(project: Project) -> None:
+    project.write("flows/x.py", "# %%\n# %%bash\n# echo hi\n# exit 4\n")
+    project.write("flows/y.py", '# %% language="bash"\n# echo hi\n# exit 4\n')
+    project.instance("x")
+    project.instance("y")
+    result = project.run("instances")
+    result.stdout.fnmatch_lines(
+        ['*flows/x.py:2: *write `# %% language="bash"` in place of*', "*CalledProcessError*"]
+    )
+    result.assert_outcomes(failed=2)
