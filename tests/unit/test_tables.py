@@ -66,7 +66,11 @@ def test_a_csv_column_has_values_of_one_type(tmp_path: Path, cells: list[str], v
         pytest.param("a,b;c\n1,2;3\n", "not certain what separates the cells: ',' or ';'", id="separator"),
         pytest.param('a,b\n1,"0,5"\n', "row 2, b: '0,5' may be a number with a decimal comma", id="quoted"),
         pytest.param("a;b\n1;1,234\n", "row 2, b: '1,234' may have a decimal comma or a thou", id="1,234"),
-        pytest.param("a;b\n0,5;0.25\n", "row 2, b: '0.25' has a decimal point, other numbers", id="both"),
+        pytest.param(
+            "a;b\n0,5;0.25\n",
+            "row 2, b: '0.25' has a decimal point (or separates thousands), other numbers",
+            id="both",
+        ),
         pytest.param("a;b\n1;1.234,5\n", "row 2, b: '1.234,5' is a number that can be read in", id="1.234,5"),
         pytest.param('a,b\n1,"1,234.5"\n', "row 2, b: '1,234.5' is a number that can be", id="1,234.5"),
         pytest.param("a,b\n1,1 234\n", "row 2, b: '1 234' is a number that can be read", id="1 234"),
