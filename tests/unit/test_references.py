@@ -379,17 +379,6 @@ def test_ten_thousand_that_need_one_another_are_resolved_in_seconds(project: Pro
     assert list(found.instances["runs/use/use-77"].needed) == ["runs/fit/fit-77"]
 
 
-def test_files_stand_in_the_order_of_collection(tmp_path: Path) -> None:
-    names = ["b.json", "a/z.json", "a-b/c.json", "a.json", "c/d/e.json", "c/d.json"]
-    for name in names:
-        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / name).write_text("{}")
-    found = [
-        file.relative_to(tmp_path).as_posix() for file in module.files(tmp_path, ["*.json", "**/*.json"])
-    ]
-    assert found == ["a/z.json", "a-b/c.json", "a.json", "b.json", "c/d/e.json", "c/d.json"]
-
-
 def test_a_file_that_was_read_is_not_read_again(project: Project) -> None:
     file = project.write("instances/a.json", {**FLOW, "name": "a"})
     loaded = {file: load_instances(file, project.root)}

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from pytest_ductaflow.errors import ConfigError
-from pytest_ductaflow.settings import Settings, settings_of
+from pytest_ductaflow.settings import Settings, instance_files, settings_of
 
 PATHS = 'pythonpath = ["src", "more lib"]\nductaflow_instances = ["here/*.json"]\n'
 INI = "pythonpath = src 'more lib'\nductaflow_instances = here/*.json\n"
@@ -76,3 +76,13 @@ def test_what_cannot_be_read_is_named(tmp_path: Path, name: str) -> None:
     (tmp_path / name).write_text("[[[\n")
     with pytest.raises(ConfigError, match=name):
         settings_of(tmp_path)
+
+
+def test_files_stand_in_the_order_of_collection(tmp_path: Path) -> None:
+    names = ["b.json", "a/z.json", "a-b/c.json", "a.json", "c/d/e.json", "c/d.json"]
+    for name in names:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("{}")
+    files = instance_files(tmp_path, ["*.json", "**/*.json"])
+    found = [file.relative_to(tmp_path).as_posix() for file in files]
+    assert found == ["a/z.json", "a-b/c.json", "a.json", "b.json", "c/d/e.json", "c/d.json"]
