@@ -64,7 +64,7 @@ class Leftovers:
     @functools.cached_property
     def found(self) -> dict[str, Leftover]:
         """By run directory, sorted; none while that cannot be known (see :attr:`problem`)."""
-        if not self._unclaimed or self.problem is not None:
+        if not self._files or not self._unclaimed or self.problem is not None:
             return {}
         found = [Leftover(directory, id_, self._why(id_)) for directory, id_ in self._unclaimed.items()]
         return {leftover.directory: leftover for leftover in sorted(found, key=lambda one: one.directory)}
@@ -77,7 +77,7 @@ class Leftovers:
     @functools.cached_property
     def undecided(self) -> frozenset[str]:
         """The run directories of which nobody knows whether they are leftovers: a file is in error."""
-        return frozenset(self._unclaimed) if self._problems else frozenset()
+        return frozenset(self._unclaimed) if self._files and self._problems else frozenset()
 
     @functools.cached_property
     def _unclaimed(self) -> dict[str, str]:

@@ -27,6 +27,7 @@ from pytest_ductaflow.execution import PROCESS_SESSION, Request
 from pytest_ductaflow.expectations import Expectation
 from pytest_ductaflow.frame import frame_of
 from pytest_ductaflow.instance import Instance, parse_instances, text_of_instances
+from pytest_ductaflow.leftovers import Leftovers
 from pytest_ductaflow.needed import Needed
 from pytest_ductaflow.nested import written_earlier
 from pytest_ductaflow.record import Record
@@ -160,6 +161,8 @@ class _Loop:
         if cycles:
             raise ConfigError(f"{_NAME}: dependency cycle: {' → '.join(cycles[0])}")
         self.order: Final = [self._instances[key] for key in ordered]
+        self._leftovers = Leftovers(settings.root, settings.instances)
+        self._leftovers.known |= set(directories)
         self._made: dict[str, Record | None] = {}
         self._needed = Needed(self._project, settings.root, self._made)
         self._taken: set[str] = set()
@@ -234,6 +237,8 @@ class _Loop:
             expected=instance.expected,
             needed=needed,
             remarks=instance.remarks,
+            leftovers=self._leftovers.directories,
+            undecided=self._leftovers.undecided,
         )
 
     def frame(self, df: pandas.DataFrame) -> pandas.DataFrame:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -230,3 +232,27 @@ def test_a_page_without_a_session_sets_them_apart_too(project: Project) -> None:
     shown = json.loads(text.split('id="data">')[1].split("</script>")[0])
     assert [row["path"] for row in shown["leftovers"]] == ["fit/fit-2"]
     assert [row["path"] for row in shown["rows"]] == ["fit/fit-1"]
+
+
+LOOP = """
+import pandas as pd
+from pytest_ductaflow import run_instances
+runs = run_instances(pd.DataFrame({"row": [1]}), flow="flows/use.py", progress=False)
+print(*runs["light"], *runs["up_to_date"])
+"""
+
+
+def test_a_loop_s_run_that_reads_one_is_orange_too(project: Project) -> None:
+    swept(project)
+    for _ in range(2):  # and it is not up to date
+        done = subprocess.run(
+            [sys.executable, "-c", LOOP],
+            cwd=project.root,
+            env=project.environment(),
+            capture_output=True,
+            text=True,
+        )
+        assert done.stdout == "orange False\n", done.stderr
+    assert texts(project, "use/use-1") == [
+        "⚠️ read runs/fit/fit-3/o.txt, a leftover: its instance is gone (see: ductaflow prune)"
+    ]
