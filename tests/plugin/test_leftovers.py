@@ -168,7 +168,7 @@ def test_while_a_file_is_in_error_nothing_is_said_of_them(project: Project) -> N
     swept(project)
     project.write("instances/bad.json", "{")
     result = project.run("-v")
-    result.stdout.fnmatch_lines(["*use.json::use UP-TO-DATE (green)*"])
+    result.stdout.fnmatch_lines(["*use.json::use PASSED (orange)*"])  # it may have read one
     assert not any("leftover," in line for line in result.outlines)
 
 

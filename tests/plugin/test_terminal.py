@@ -187,11 +187,11 @@ def test_expected_failures_and_orange_failures_are_no_cluster(project: Project) 
     project.instance("orange", flow="flows/assign.py", config={"toll": "", "origin": "EWR", "month": 1})
     project.instance("orange2", flow="flows/assign.py", config={"toll": "", "origin": "EWR", "month": 2})
     result = project.run("instances", "-W", "error::pytest_ductaflow.FlowWarning")
-    result.stdout.fnmatch_lines(["*_ 2 of 16: flows/assign.py:9 ValueError: negative flow: -2 … -1 _*"])
+    result.stdout.fnmatch_lines(["*_ 2 of 7: flows/assign.py:9 ValueError: negative flow: -2 … -1 _*"])
     assert result.stdout.str().count("orange counts as failure here") == 2
     assert (
-        " of 16: "
-        not in result.stdout.str().split("= FAILURES =")[1].split("2 of 16: flows", 1)[1].split("lights")[0]
+        " of 7: "
+        not in result.stdout.str().split("= FAILURES =")[1].split("2 of 7: flows", 1)[1].split("lights")[0]
     )
 
 
