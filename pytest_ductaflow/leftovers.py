@@ -64,7 +64,7 @@ class Leftovers:
     @functools.cached_property
     def found(self) -> dict[str, Leftover]:
         """By run directory, sorted; none while that cannot be known (see :attr:`problem`)."""
-        if not self._files or not self._unclaimed or self.problem is not None:
+        if not self._unclaimed or self.problem is not None:
             return {}
         found = [Leftover(directory, id_, self._why(id_)) for directory, id_ in self._unclaimed.items()]
         return {leftover.directory: leftover for leftover in sorted(found, key=lambda one: one.directory)}
@@ -77,7 +77,7 @@ class Leftovers:
     @functools.cached_property
     def undecided(self) -> frozenset[str]:
         """The run directories of which nobody knows whether they are leftovers: a file is in error."""
-        return frozenset(self._unclaimed) if self._files and self._problems else frozenset()
+        return frozenset(self._unclaimed if self._unclaimed and self._problems else ())
 
     @functools.cached_property
     def _unclaimed(self) -> dict[str, str]:
@@ -121,9 +121,10 @@ class Leftovers:
         folders = [folder for step in _folders(self.runs) for folder in _folders(step)]
         unknown = {f"{RUNS}/{folder.parent.name}/{folder.name}": folder for folder in folders}
         unknown = {key: folder for key, folder in unknown.items() if key not in self.known}
-        if unknown:  # only then the files are read
-            held = {path for name in self._files for path in self._loaded.get(name, ())}
-            unknown = {key: folder for key, folder in unknown.items() if key not in held}
+        if not unknown or not self._files:  # only with unknown ones the files are read
+            return
+        held = {path for name in self._files for path in self._loaded.get(name, ())}
+        unknown = {key: folder for key, folder in unknown.items() if key not in held}
         for directory, folder in unknown.items():
             if (node_id := _node_id(folder)) is not None:
                 yield directory, node_id

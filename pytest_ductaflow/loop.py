@@ -219,7 +219,7 @@ class _Loop:
         if directory.parent.is_symlink():
             raise RecordError(f"{directory.parent} is a symbolic link: an instance writes below runs only")
         instance, needed = self._needed.without_left_out(instance, _NAME)
-        return Request(
+        request = Request(
             kind=instance.kind,
             flow=self._settings.root / instance.flow,
             instance=instance.name,
@@ -237,9 +237,11 @@ class _Loop:
             expected=instance.expected,
             needed=needed,
             remarks=instance.remarks,
-            leftovers=self._leftovers.directories,
-            undecided=self._leftovers.undecided,
         )
+        if around is not None:  # what a nested run read, the run around it is asked for
+            return request
+        found = self._leftovers
+        return replace(request, leftovers=found.directories, undecided=found.undecided)
 
     def frame(self, df: pandas.DataFrame) -> pandas.DataFrame:
         """The records, in the order of the rows."""

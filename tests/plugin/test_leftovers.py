@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import json
 import shutil
-import subprocess
-import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pytest_ductaflow import generate_status_report, load_runs
+from pytest_ductaflow import generate_status_report, leftovers, load_runs
 
 if TYPE_CHECKING:
     from tests.conftest import Project
@@ -245,14 +243,22 @@ print(*runs["light"], *runs["up_to_date"])
 def test_a_loop_s_run_that_reads_one_is_orange_too(project: Project) -> None:
     swept(project)
     for _ in range(2):  # and it is not up to date
-        done = subprocess.run(
-            [sys.executable, "-c", LOOP],
-            cwd=project.root,
-            env=project.environment(),
-            capture_output=True,
-            text=True,
-        )
-        assert done.stdout == "orange False\n", done.stderr
+        assert project.python("-c", LOOP).stdout == "orange False\n"
     assert texts(project, "use/use-1") == [
         "⚠️ read runs/fit/fit-3/o.txt, a leftover: its instance is gone (see: ductaflow prune)"
     ]
+
+
+def test_no_file_is_read_for_run_directories_that_are_known(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fit(project, 1, 2)
+    project.run("instances").assert_outcomes(passed=2)
+    read: list[Any] = []
+    monkeypatch.setattr(leftovers, "load_instances", lambda *given: read.append(given) or [])
+    found = leftovers.Leftovers(project.root, ["instances/*.json"])
+    found.known |= {"runs/fit/fit-1", "runs/fit/fit-2"}
+    assert (found.directories, found.undecided, read) == (frozenset(), frozenset(), [])
+    found = leftovers.Leftovers(project.root, ["instances/*.json"])
+    assert found.directories == {"runs/fit/fit-1", "runs/fit/fit-2"}
+    assert len(read) == 1
