@@ -107,9 +107,10 @@ class NotebookRun:
             with tracing.unseen():  # in a build, which is traced itself
                 self._execute()
         except BaseException as error:  # the thread's last word is the outcome, whatever happened
-            message = in_words(error) if isinstance(error, OSError) else str(error)
             if isinstance(error, FileError):
                 message = error.problem
+            else:
+                message = in_words(error) if isinstance(error, OSError) else str(error)
             self.outcome.error = {"type": type(error).__name__, "message": message}
         finally:
             with contextlib.suppress(Exception):

@@ -29,6 +29,10 @@ def _instance(project: Project) -> tuple[Path, dict[str, Any]]:
     return file, json.loads(file.read_text())
 
 
+def _write(file: Path, data: dict[str, Any]) -> None:
+    file.write_text(json.dumps(data, indent=1))
+
+
 def change_constant(project: Project) -> str | None:
     """Another number in a flow, build or module."""
     file = project.random.choice(_code_files(project))
@@ -96,7 +100,7 @@ def config(project: Project) -> str | None:
         data["config"]["file"] = project.random.choice(["data/a.csv", "data/c.csv"])
     else:
         return None
-    file.write_text(json.dumps(data, indent=1))
+    _write(file, data)
     return f"config of {file.name}"
 
 
@@ -107,7 +111,7 @@ def scenarios(project: Project) -> str | None:
     data["scenarios"]["x"] = sorted(
         project.random.sample([1, 2, 3, 4, 5], project.random.choice([1, 2, 2, 3]))
     )
-    file.write_text(json.dumps(data, indent=1))
+    _write(file, data)
     return f"scenarios {data['scenarios']['x']}"
 
 
@@ -117,10 +121,10 @@ def rename_scenarios(project: Project) -> str | None:
     data = json.loads(file.read_text())
     if project.random.random() < 0.3:
         data["step"] = "renamed" if data.get("step", "configured") == "configured" else "configured"
-        file.write_text(json.dumps(data, indent=1))
+        _write(file, data)
         return f"step {data['step']}"
     data["name"] = "v{x}" if data["name"] == "{x}" else "{x}"
-    file.write_text(json.dumps(data, indent=1))
+    _write(file, data)
     return f"name {data['name']}"
 
 
@@ -316,7 +320,7 @@ def rename_flow(project: Project) -> str | None:
         data = json.loads(instance.read_text())
         if data.get("flow") == f"flows/{file.name}":
             data |= {"flow": f"flows/{new.name}", "step": "needing"}
-            instance.write_text(json.dumps(data, indent=1))
+            _write(instance, data)
     return f"rename {file.name}"
 
 
