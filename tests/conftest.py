@@ -101,6 +101,25 @@ class Project:
         duration = time.perf_counter() - started
         return pytest.RunResult(done.returncode, done.stdout.splitlines(), done.stderr.splitlines(), duration)
 
+    def python(
+        self, *arguments: str, below: str | Path = ".", given: str = "", timeout: float = 120
+    ) -> subprocess.CompletedProcess[str]:
+        """Run Python, as by hand; nothing may go wrong.
+
+        :param below: the working directory, in the project or anywhere. :param given: the standard input.
+        """
+        done = subprocess.run(
+            [sys.executable, *arguments],
+            input=given,
+            cwd=self.root / below,
+            env=self.environment(),
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done
+
     def environment(self) -> dict[str, str]:
         """Our environment without what pytest and its user put there for this run."""
         kept = {

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 import subprocess
-import sys
 from typing import TYPE_CHECKING
 
 import nbformat
@@ -38,17 +37,9 @@ def executed(project: Project) -> list[str]:
 def script(project: Project, code: str, *, stdin: bool = False) -> subprocess.CompletedProcess[str]:
     """Run a script in the project's root."""
     path = project.write("by_hand.py", IMPORT + code)
-    done = subprocess.run(
-        [sys.executable, "-" if stdin else str(path)],
-        input=path.read_text() if stdin else "",
-        cwd=project.root,
-        env=project.environment(),
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
-    assert done.returncode == 0, done.stderr
-    return done
+    if stdin:
+        return project.python("-", given=path.read_text())
+    return project.python(str(path))
 
 
 @pytest.mark.parametrize(
@@ -112,15 +103,8 @@ def test_wherever_a_conductor_lies_its_runs_are_pytest_s(
     project.write(path, nbformat.writes(cell) if path.endswith(".ipynb") else code)
 
     def conduct() -> None:
-        done = subprocess.run(
-            [sys.executable, *(part.replace("ROOT", str(project.root)) for part in arguments)],
-            cwd=project.root / directory.replace("ELSEWHERE", elsewhere),
-            env=project.environment(),
-            capture_output=True,
-            text=True,
-            timeout=120,
-        )
-        assert done.returncode == 0, done.stdout + done.stderr
+        given = [part.replace("ROOT", str(project.root)) for part in arguments]
+        project.python(*given, below=directory.replace("ELSEWHERE", elsewhere))
 
     project.run("instances").assert_outcomes(passed=1)
     executed(project)
@@ -147,15 +131,7 @@ def test_scripts_and_their_flows_import_what_pytest_s_runs_import(step: Project)
         "import helper\n"
         "run_notebook(config['_project_root'] + '/flows/step.py', execution_dir='runs/step')\n",
     )
-    done = subprocess.run(
-        [sys.executable, "all.py", "--config=../config.json", "--output-dir=../runs/all/one"],
-        cwd=step.root / "builds",
-        env=step.environment(),
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
-    assert done.returncode == 0, done.stderr
+    step.python("all.py", "--config=../config.json", "--output-dir=../runs/all/one", below="builds")
     for run in ("all/one", "all/one/runs/step"):
         assert step.record(run)["status"] == "success"
         assert step.record(run)["config"] == {"_project_root": str(step.root)}

@@ -313,15 +313,7 @@ print(json.dumps(notebook.cells))
 
 
 def test_in_a_notebook_s_own_kernel(step: Project) -> None:
-    done = subprocess.run(
-        [sys.executable, "-c", NOTEBOOK],
-        cwd=step.root,
-        env=step.environment(),
-        capture_output=True,
-        text=True,
-        timeout=180,
-    )
-    assert done.returncode == 0, done.stderr
+    done = step.python("-c", NOTEBOOK, timeout=180)
     cells = json.loads(done.stdout)
     printed = ["".join(o["text"] for o in cell["outputs"] if o.get("name") == "stdout") for cell in cells]
     assert printed == ["['green', 'green'] [False, False]\n", "['green', 'green'] [True, True]\n"]

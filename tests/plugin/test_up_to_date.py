@@ -308,13 +308,7 @@ def test_reuse_false_and_scripts_always_execute(five: Project) -> None:
         "from pytest_ductaflow import run_notebook; run_notebook('flows/flow_0.py', execution_dir='by_hand')"
     )
     for _ in range(2):
-        subprocess.run(
-            [sys.executable, "-c", script],
-            cwd=five.root,
-            env=five.environment(),
-            check=True,
-            capture_output=True,
-        )
+        five.python("-c", script)
     assert order_of(five) == ["0", "0"]
 
 
